@@ -1,0 +1,1 @@
+"""Hierarchical and spatially grounded vision-language-action policies in JAX."""
