@@ -1,0 +1,1 @@
+"""Action heads: from the trunk's context to a chunk of actions."""

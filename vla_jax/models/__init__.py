@@ -1,0 +1,1 @@
+"""Encoders, attention modules, trunk and the policy that composes them."""

@@ -1,0 +1,133 @@
+"""A policy: encoders, then attention modules, then the trunk, then an action head."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from vla_jax.heads.base import Metrics
+from vla_jax.models.image import scale_pixels
+from vla_jax.types import Batch, Context, Observation, Task, Tokens
+
+
+class Policy(nn.Module):
+    """Predicts a chunk of actions from a window of observations and an instruction.
+
+    Attributes:
+        image: per camera an encoder `(images -1..1 [n h w 3], train) -> levels`. The
+            name "shared" stands for one encoder with the same weights for all cameras.
+        tokens: per camera, or "shared", a module `(levels, image_mask) -> Tokens`.
+        text: `(task, train) -> Tokens`.
+        trunk: `(context, train) -> context` with tokens and readouts.
+        head: the action head.
+        attention: modules `(context, train) -> context`, applied in order before the
+            trunk. One with a `loss(context, labels, train)` also has a `loss_name`,
+            under which its loss is weighted and logged.
+        proprio: whether the policy reads its own joint or end-effector state.
+    """
+
+    image: Mapping[str, nn.Module]
+    tokens: Mapping[str, nn.Module]
+    text: nn.Module
+    trunk: nn.Module
+    head: nn.Module
+    attention: tuple[nn.Module, ...] = ()
+    proprio: bool = True
+
+    def setup(self):
+        if self.proprio:
+            self.proprio_project = nn.Dense(self.trunk.width)
+
+    def encode(self, observation: Observation, task: Task, *, train: bool) -> Context:
+        """Features and token groups of every input, refined by the attention modules.
+
+        Raises:
+            ValueError: the observation lacks a camera that the policy was built for.
+        """
+        context = Context(observation=observation, task=task)
+        language = self.text(task, train=train)
+        groups = {
+            "language": Tokens(language.values[:, None], language.mask[:, None])
+        }  # [b 1 l d]
+        features = {
+            camera: self._features(camera, image, train=train)
+            for camera, image in sorted(observation.image.items())
+        }
+        context = context.replace(features=features)
+        for module in self.attention:
+            context = module(context, train=train)
+        for camera, levels in context.features.items():
+            real = observation.image_mask[camera] & observation.frame_mask
+            groups[camera] = _pick(self.tokens, camera, "tokens")(levels, real)
+        if self.proprio:
+            value = self.proprio_project(observation.proprio)[:, :, None]
+            groups["proprio"] = Tokens(value, observation.frame_mask[..., None])
+        return context.replace(groups={**groups, **context.groups})
+
+    def _features(
+        self, camera: str, image: Float[Array, "b t h w 3"], *, train: bool
+    ) -> dict[str, Float[Array, "b t _h _w _d"]]:
+        b, t = image.shape[:2]
+        flat = scale_pixels(image.reshape(b * t, *image.shape[2:]))
+        levels = _pick(self.image, camera, "image")(flat, train=train)
+        return {name: x.reshape(b, t, *x.shape[1:]) for name, x in levels.items()}
+
+    def __call__(
+        self, observation: Observation, task: Task, *, train: bool = False
+    ) -> Context:
+        """The context that the head reads."""
+        return self.trunk(self.encode(observation, task, train=train), train=train)
+
+    def loss(
+        self, batch: Batch, *, train: bool, weights: Mapping[str, float] | None = None
+    ) -> tuple[Float[Array, " b"], Metrics]:
+        """The weighted sum of the head's loss ("action") and the attention modules'.
+
+        Args:
+            batch: `action` and `action_mask` are `[b c a]`, normalized.
+            train: whether dropout is on.
+            weights: loss name -> weight, 1 where absent; the phase's `loss_weights`.
+
+        Raises:
+            ValueError: `weights` names a loss that this policy does not have.
+        """
+        context = self(batch.observation, batch.task, train=train)
+        losses = {
+            "action": self.head.loss(
+                context, batch.action, batch.action_mask, train=train
+            )
+        }
+        for module in self.attention:
+            if hasattr(module, "loss"):
+                loss = module.loss(context, batch.labels, train=train)
+                losses[module.loss_name] = loss
+        weights = dict(weights or {})
+        unknown = sorted(set(weights) - set(losses))
+        if unknown:
+            raise ValueError(
+                f"Unknown loss weights {unknown}; this policy has {sorted(losses)}."
+            )
+        total = jnp.zeros(batch.action.shape[0])
+        metrics = {}
+        for name, (loss, extra) in losses.items():
+            total = total + weights.get(name, 1.0) * loss
+            metrics |= {f"{name}/{key}": value for key, value in extra.items()}
+        return total, metrics
+
+    def sample(
+        self, observation: Observation, task: Task, rng: Key[Array, ""]
+    ) -> Float[Array, "b c a"]:
+        """A chunk of normalized actions."""
+        return self.head.sample(self(observation, task), rng)
+
+
+def _pick(modules: Mapping[str, nn.Module], camera: str, what: str) -> nn.Module:
+    if camera in modules:
+        return modules[camera]
+    if "shared" in modules:
+        return modules["shared"]
+    raise ValueError(
+        f"No {what} module for camera {camera!r}; model.{what} has {sorted(modules)} "
+        "(the name 'shared' serves every camera)."
+    )

@@ -1,0 +1,101 @@
+"""What flows through a policy: one documented data contract for every model.
+
+The numpy side of the loader makes nested dicts with the same names; `batch_from_dict`
+turns them into these structs. Masks are True where something is real.
+
+Axes: b batch, t frames in the window, c chunk step, a action, p proprio, h w pixels,
+n tokens, l text, r readouts, d features, k points.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import struct
+
+
+@struct.dataclass
+class Observation:
+    """The last `t` frames, oldest first; the present frame is the last one."""
+
+    image: dict[str, jax.Array]  # uint8 [b t h w 3] per camera
+    image_mask: dict[str, jax.Array]  # bool [b t] per camera
+    proprio: jax.Array  # float32 [b t p], normalized
+    frame_mask: jax.Array  # bool [b t], False before the first frame of an episode
+    depth: dict[str, jax.Array] = struct.field(default_factory=dict)  # [b t h w] metres
+    # camera -> {"intrinsics": [b t 3 3] pixels, "extrinsics": [b t 4 4] camera from
+    # robot base, metres}
+    camera: dict[str, dict[str, jax.Array]] = struct.field(default_factory=dict)
+
+
+@struct.dataclass
+class Task:
+    """What to do, as token ids of the instruction."""
+
+    tokens: jax.Array  # int32 [b l]
+    token_mask: jax.Array  # bool [b l]
+
+
+@struct.dataclass
+class Batch:
+    """One training batch. `labels` holds training-only arrays by the name of the
+    function in `data/labels.py` that made them; nothing in it exists at run time."""
+
+    observation: Observation
+    task: Task
+    action: jax.Array  # float32 [b c a], normalized
+    action_mask: jax.Array  # bool [b c a]
+    labels: dict[str, Any] = struct.field(default_factory=dict)
+    dataset: jax.Array | None = None  # int32 [b], position in `data.datasets`
+
+
+@struct.dataclass
+class Tokens:
+    """A run of sequence elements."""
+
+    values: jax.Array  # float32 [b n d]
+    mask: jax.Array  # bool [b n]
+
+
+@struct.dataclass
+class Context:
+    """Everything that attention modules, the trunk and a head may read.
+
+    Encoders fill `features` and `groups`; attention modules refine them and may add
+    `maps`, `points` and `keypoints`; the trunk fills `tokens` and `readout`.
+    """
+
+    observation: Observation
+    task: Task
+    # camera -> level -> float32 [b t h w d], coarse levels have the larger names
+    features: dict[str, dict[str, jax.Array]] = struct.field(default_factory=dict)
+    # group -> frames of tokens: values [b t n d]; language has t = 1
+    groups: dict[str, Tokens] = struct.field(default_factory=dict)
+    tokens: Tokens | None = None  # [b n d], the trunk's output without the readouts
+    readout: jax.Array | None = None  # float32 [b r d]
+    maps: dict[str, jax.Array] = struct.field(default_factory=dict)  # [b t h w] in 0..1
+    points: dict[str, jax.Array] = struct.field(default_factory=dict)  # [b t k 2] x, y
+    keypoints: dict[str, jax.Array] = struct.field(default_factory=dict)  # [b k 3] m
+
+
+def batch_from_dict(batch: Mapping[str, Any]) -> Batch:
+    """Makes the struct from the loader's nested dict of the same names.
+
+    Keys that only the host needs (`episode`, `step`) are left out.
+    """
+    observation, task = batch["observation"], batch["task"]
+    return Batch(
+        observation=Observation(
+            image=dict(observation["image"]),
+            image_mask=dict(observation["image_mask"]),
+            proprio=observation["proprio"],
+            frame_mask=observation["frame_mask"],
+            depth=dict(observation.get("depth", {})),
+            camera=dict(observation.get("camera", {})),
+        ),
+        task=Task(tokens=task["tokens"], token_mask=task["token_mask"]),
+        action=batch["action"],
+        action_mask=batch["action_mask"],
+        labels=dict(batch.get("labels", {})),
+        dataset=batch.get("dataset"),
+    )
