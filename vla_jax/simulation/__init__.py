@@ -1,0 +1,1 @@
+"""Simulated robots: environments, scripted experts, collection and evaluation."""

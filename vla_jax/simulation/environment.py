@@ -1,0 +1,138 @@
+"""What collection and evaluation know about a simulated robot, and how to make one.
+
+Observations are `{"image": {camera: uint8 [h w 3]}, "proprio": f32 [p]}`. Actions are
+standard: the gripper last, 1 = open and 0 = closed.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+ENVIRONMENTS = ("metaworld",)
+
+
+class Environment(Protocol):
+    """One task of one simulated robot.
+
+    Attributes:
+        task: name of the task.
+        instruction: what to do, in words; drawn by the seed of `reset`.
+        instructions: every phrasing that `instruction` is drawn from.
+        cameras: names of the images in an observation.
+        image_size: height and width of every image.
+        proprio_dim: size of `proprio`.
+        action_dim: size of an action.
+        horizon: steps after which an attempt counts as failed.
+        control_hz: actions per second.
+    """
+
+    task: str
+    instruction: str
+    instructions: tuple[str, ...]
+    cameras: tuple[str, ...]
+    image_size: tuple[int, int]
+    proprio_dim: int
+    action_dim: int
+    horizon: int
+    control_hz: float
+
+    def reset(self, seed: int, *, render: bool = True) -> dict:
+        """Starts the episode that `seed` pins down; returns the first observation."""
+
+    def step(
+        self, action: np.ndarray, *, render: bool = True
+    ) -> tuple[dict, float, bool]:
+        """Plays one standard action [a].
+
+        Without `render` the observation's `image` is empty, which is much faster.
+
+        Returns:
+            observation, reward, and whether the task is solved in the new state.
+        """
+
+    def expert_action(self) -> np.ndarray:
+        """The scripted expert's standard action [a] in the present state."""
+
+    def native_action(self, action: np.ndarray) -> np.ndarray:
+        """A standard action in the units of the simulator, clipped to its limits."""
+
+    def close(self) -> None:
+        """Frees the renderer."""
+
+
+def make_environment(
+    name: str,
+    task: str,
+    *,
+    image_size: int = 128,
+    cameras: Sequence[str] = ("primary", "wrist"),
+    primary: str | None = None,
+    horizon: int | None = None,
+    cheap: bool = True,
+) -> Environment:
+    """Makes one environment in this process.
+
+    Args:
+        name: one of `ENVIRONMENTS`.
+        task: name of a task of that environment.
+        image_size: height and width of the pictures, in pixels.
+        cameras: standard names of the cameras to render; others cost nothing.
+        primary: the simulator's camera behind "primary"; None for the default.
+        horizon: steps after which an attempt counts as failed; None for the default.
+        cheap: render without shadows and multisampling, about nine times as fast.
+
+    Raises:
+        ValueError: an unknown environment, task or camera; alternatives are listed.
+    """
+    metaworld = _adapter(name)
+    options = {"primary": primary, "horizon": horizon}
+    return metaworld.MetaWorld(
+        task,
+        image_size=image_size,
+        cameras=tuple(cameras),
+        cheap=cheap,
+        **{key: value for key, value in options.items() if value is not None},
+    )
+
+
+def list_tasks(name: str) -> tuple[str, ...]:
+    """Names of all tasks of an environment, sorted."""
+    return _adapter(name).TASKS
+
+
+def check_tasks(name: str, tasks: Sequence[str]) -> tuple[str, ...]:
+    """Returns `tasks` as a tuple; raises ValueError at an unknown or repeated one."""
+    known = list_tasks(name)
+    if not tasks:
+        raise ValueError(f"No tasks given; choose from {', '.join(known)}.")
+    for task in tasks:
+        if task not in known:
+            raise ValueError(
+                f"Unknown {name} task '{task}'; choose from {', '.join(known)}."
+            )
+    if len(set(tasks)) < len(tasks):
+        raise ValueError(f"A task is named twice in {', '.join(tasks)}.")
+    return tuple(tasks)
+
+
+def episode_seed(purpose: str, seed: int, task: str, number: int) -> int:
+    """Seed of one episode, from what it is for, the run's seed, task and number.
+
+    Two purposes ("collect", "evaluate") never share episodes, even for equal seeds.
+    48 bits, so that a JSON reader that knows only doubles reads it exactly.
+    """
+    name = f"{purpose}/{seed}/{task}/{number}".encode()
+    return int.from_bytes(hashlib.sha256(name).digest()[:6], "little")
+
+
+def _adapter(name: str):
+    """The module behind an environment's name; imported late, it needs the extra."""
+    if name not in ENVIRONMENTS:
+        raise ValueError(
+            f"Unknown environment '{name}'; choose one of {list(ENVIRONMENTS)}."
+        )
+    from vla_jax.simulation import metaworld
+
+    return metaworld

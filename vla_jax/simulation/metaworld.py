@@ -1,0 +1,214 @@
+"""Meta-World: 50 tasks of a Sawyer arm, each with a scripted expert.
+
+Standard actions are the hand's displacement (x, y, z in [-1, 1], 1 = 1 cm per step)
+and the opening of the gripper (1 = open, 0 = closed); Meta-World's own last number is
+an effort, -1 opening and +1 closing. `proprio` is the hand's position in metres,
+robot base frame, and the gripper's opening from 0 to 1. The goal, which Meta-World
+hides from policies, is visible in the pictures as a small sphere where a task has one.
+"""
+
+import warnings
+
+import numpy as np
+
+from vla_jax.simulation.environment import check_tasks
+from vla_jax.simulation.gl import ensure_gl
+from vla_jax.simulation.instructions import INSTRUCTIONS
+
+TASKS = tuple(sorted(INSTRUCTIONS))
+
+# Meta-World mounts its corner cameras upside down.
+PRIMARY_CAMERAS = {
+    "corner": True,
+    "corner2": True,
+    "corner3": True,
+    "corner4": True,
+    "topview": False,
+    "behindGripper": False,
+}
+_WRIST = "gripperPOV"
+# Meta-World refuses further steps after this many.
+_MAX_HORIZON = 500
+
+
+class MetaWorld:
+    """One Meta-World task; see `environment.Environment` for the attributes.
+
+    The seed of `reset` alone pins the initial state (object, goal, arm) and the
+    phrasing of the instruction: what was played before has no influence.
+    """
+
+    proprio_dim = 4
+    action_dim = 4
+
+    def __init__(
+        self,
+        task: str,
+        *,
+        image_size: int = 128,
+        cameras: tuple[str, ...] = ("primary", "wrist"),
+        primary: str = "corner2",
+        horizon: int = 200,
+        cheap: bool = True,
+    ):
+        """Builds the simulation; the renderer follows when the first picture is due.
+
+        Args:
+            task: one of `TASKS`.
+            image_size: height and width of the pictures, in pixels.
+            cameras: which of "primary" and "wrist" to render; may be empty.
+            primary: the camera behind "primary", one of `PRIMARY_CAMERAS`.
+            horizon: steps after which an attempt counts as failed, at most 500.
+            cheap: without shadows and multisampling.
+
+        Raises:
+            ValueError: an unknown name (alternatives are listed) or a bad number.
+        """
+        check_tasks("metaworld", [task])
+        for camera in cameras:
+            if camera not in ("primary", "wrist"):
+                raise ValueError(
+                    f"Unknown camera '{camera}'; metaworld has 'primary' and 'wrist'."
+                )
+        if primary not in PRIMARY_CAMERAS:
+            raise ValueError(
+                f"Unknown primary camera '{primary}'; choose one of "
+                f"{sorted(PRIMARY_CAMERAS)}."
+            )
+        if not 1 <= horizon <= _MAX_HORIZON:
+            raise ValueError(f"horizon is {horizon}; expected 1 to {_MAX_HORIZON}.")
+        if image_size < 1:
+            raise ValueError(f"image_size is {image_size}; expected at least 1.")
+        _choose_backend(needed=bool(cameras))
+        self.task = task
+        self.cameras = tuple(cameras)
+        self.image_size = (image_size, image_size)
+        self.horizon = horizon
+        self.instructions = INSTRUCTIONS[task]
+        self.instruction = self.instructions[0]
+        self._simulator, self._expert = _make_simulator(f"{task}-v3")
+        self.control_hz = float(1 / self._simulator.dt)
+        self._names = {"primary": primary, "wrist": _WRIST}
+        self._cheap = cheap
+        self._renderer = None
+        self._full = None
+
+    def reset(self, seed: int, *, render: bool = True) -> dict:
+        """Starts the episode of `seed`; returns its first observation."""
+        import mujoco
+
+        simulator = self._simulator
+        # Meta-World resets the arm before it clears the old state; clear it first.
+        mujoco.mj_resetData(simulator.model, simulator.data)
+        simulator.seed(seed)
+        self._full, _ = simulator.reset()
+        # Bodies and sites that the reset moved reach the picture only through this.
+        mujoco.mj_forward(simulator.model, simulator.data)
+        # A second stream, so that phrasing and object pose are independent.
+        drawn = np.random.default_rng([seed, 1]).integers(len(self.instructions))
+        self.instruction = self.instructions[drawn]
+        return self._observation(render)
+
+    def step(
+        self, action: np.ndarray, *, render: bool = True
+    ) -> tuple[dict, float, bool]:
+        """Plays one standard action [4]; values beyond the limits are clipped.
+
+        Raises:
+            ValueError: an action of another size, not finite, or before `reset`.
+        """
+        native = self.native_action(action)
+        if self._full is None:
+            raise ValueError("step was called before reset.")
+        self._full, reward, _, _, info = self._simulator.step(native)
+        return self._observation(render), float(reward), bool(info["success"])
+
+    def expert_action(self) -> np.ndarray:
+        """The scripted expert's standard action [4], clipped to the limits."""
+        if self._full is None:
+            raise ValueError("expert_action was called before reset.")
+        with warnings.catch_warnings():
+            # "Constant(s) may be too high": the action is clipped below, as intended.
+            warnings.simplefilter("ignore")
+            native = self._expert.get_action(self._full)
+        native = np.clip(np.asarray(native, np.float32), -1, 1)
+        native[3] = (1 - native[3]) / 2
+        return native
+
+    def native_action(self, action: np.ndarray) -> np.ndarray:
+        """Standard action [4] to Meta-World's, clipped to its limits, f32 [4]."""
+        action = np.array(action, np.float32)
+        if action.shape != (self.action_dim,):
+            raise ValueError(
+                f"An action of shape {action.shape} came; metaworld takes "
+                f"({self.action_dim},): x, y, z and the gripper, 1 = open."
+            )
+        if not np.isfinite(action).all():
+            raise ValueError(f"The action {action.tolist()} is not finite.")
+        action[3] = 1 - 2 * action[3]
+        return np.clip(action, -1, 1)
+
+    def close(self) -> None:
+        """Frees the renderer; the environment can still be used without pictures."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _observation(self, render: bool) -> dict:
+        image = {c: self._picture(c) for c in self.cameras} if render else {}
+        return {"image": image, "proprio": self._full[:4].astype(np.float32)}
+
+    def _picture(self, camera: str) -> np.ndarray:
+        if self._renderer is None:
+            self._renderer = _make_renderer(
+                self._simulator.model, self.image_size, self._cheap
+            )
+        name = self._names[camera]
+        self._renderer.update_scene(self._simulator.data, camera=name)
+        picture = self._renderer.render()
+        if PRIMARY_CAMERAS.get(name, False):
+            picture = np.ascontiguousarray(picture[::-1, ::-1])
+        return picture
+
+
+def _choose_backend(*, needed: bool) -> None:
+    """Chooses OpenGL before MuJoCo is imported, also for environments to come.
+
+    An environment without cameras must work where nothing can render.
+    """
+    try:
+        ensure_gl(install=needed)
+    except RuntimeError:
+        if needed:
+            raise
+
+
+def _make_simulator(name: str):
+    """Meta-World's environment, free to vary and showing the goal, and its expert."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+        from metaworld.policies import ENV_POLICY_MAP
+
+        simulator = ALL_V3_ENVIRONMENTS[name]()
+    # The expert needs the goal. The observation's bounds were computed without it.
+    simulator._partially_observable = False
+    simulator.__dict__.pop("sawyer_observation_space", None)
+    simulator.observation_space = simulator.sawyer_observation_space
+    # Draw object and goal from the generator that `seed` sets, at every reset.
+    simulator._freeze_rand_vec = False
+    simulator.seeded_rand_vec = True
+    simulator._set_task_called = True
+    return simulator, ENV_POLICY_MAP[name]()
+
+
+def _make_renderer(model, image_size: tuple[int, int], cheap: bool):
+    import mujoco
+
+    height, width = image_size
+    if cheap:
+        model.vis.quality.offsamples = 0
+        model.light_castshadow[:] = 0
+    model.vis.global_.offheight = max(height, 16)
+    model.vis.global_.offwidth = max(width, 16)
+    return mujoco.Renderer(model, height, width)
