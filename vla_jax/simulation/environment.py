@@ -102,6 +102,12 @@ def list_tasks(name: str) -> tuple[str, ...]:
     return _adapter(name).TASKS
 
 
+def dimensions(name: str) -> tuple[int, int]:
+    """Sizes of `proprio` and of an action of an environment, without building one."""
+    adapter = _adapter(name).MetaWorld
+    return adapter.proprio_dim, adapter.action_dim
+
+
 def check_tasks(name: str, tasks: Sequence[str]) -> tuple[str, ...]:
     """Returns `tasks` as a tuple; raises ValueError at an unknown or repeated one."""
     known = list_tasks(name)

@@ -1,0 +1,84 @@
+"""Collects demonstrations of scripted experts and writes them as an RLDS data set.
+
+    python launch/collect.py --env=metaworld --tasks=drawer-open,reach --out=data
+
+Interrupted at any moment, the same command continues. The data set is the same for
+the same flags, whatever the number of workers.
+"""
+
+import sys
+
+from absl import app, flags
+
+from vla_jax.simulation.collect import collect
+from vla_jax.simulation.demonstration import Recipe
+from vla_jax.simulation.workers import WorkerError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("env", "metaworld", "Simulator.")
+flags.DEFINE_list("tasks", None, "Names of tasks, or 'all'.", required=True)
+flags.DEFINE_string("out", None, "Folder for <env>/1.0.0/.", required=True)
+flags.DEFINE_integer("episodes", 25, "Successful episodes kept of each task.")
+flags.DEFINE_integer("seed", 0, "Seed of the collection.")
+flags.DEFINE_integer("workers", 2, "Processes.")
+flags.DEFINE_integer("image_size", 128, "Height and width of the pictures.")
+flags.DEFINE_string("primary", None, "The simulator's camera behind 'primary'.")
+flags.DEFINE_integer("horizon", None, "Steps after which an attempt has failed.")
+flags.DEFINE_float("val_fraction", 0.1, "Share of episodes in the split 'val'.")
+flags.DEFINE_float(
+    "action_noise",
+    0.0,
+    "Standard deviation of noise on the executed motion; the expert's own action is "
+    "recorded (DART).",
+)
+flags.DEFINE_integer("hold_steps", 5, "Steps recorded after success.")
+flags.DEFINE_bool("cheap", True, "Render without shadows and multisampling.")
+
+
+def main(argv: list[str]) -> None:
+    """Collects, then prints what was kept."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments {argv[1:]}.")
+    try:
+        folder, report = collect(
+            FLAGS.out,
+            _tasks(FLAGS.env, FLAGS.tasks),
+            episodes=FLAGS.episodes,
+            val_fraction=FLAGS.val_fraction,
+            workers=FLAGS.workers,
+            recipe=Recipe(
+                environment=FLAGS.env,
+                seed=FLAGS.seed,
+                image_size=FLAGS.image_size,
+                primary=FLAGS.primary,
+                horizon=FLAGS.horizon,
+                action_noise=FLAGS.action_noise,
+                hold_steps=FLAGS.hold_steps,
+                cheap=FLAGS.cheap,
+            ),
+        )
+    except (ValueError, WorkerError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; run the same command to continue.")
+    width = max(len(task) for task in report["tasks"])
+    print(f"{'task':{width}}  kept  attempts  success  mean steps")
+    for task, row in report["tasks"].items():
+        print(
+            f"{task:{width}}  {row['kept']:4d}  {row['attempts']:8d}  "
+            f"{row['kept'] / row['attempts']:6.0%}  {row['mean_steps']:10.1f}"
+        )
+    print(f"Wrote {folder}")
+
+
+def _tasks(environment: str, tasks: list[str]) -> list[str]:
+    if tasks != ["all"]:
+        return tasks
+    from vla_jax.simulation.environment import list_tasks
+
+    return list(list_tasks(environment))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,242 @@
+"""Demonstrations of the scripted experts, written as an RLDS data set.
+
+An attempt is a pure function of (seed, task, number). Of each task the first attempts
+that succeed are kept, in the order of their numbers, so the data set does not depend on
+the number of workers. Every attempt is staged in a file of its own as soon as it ends;
+a collection that was interrupted continues with the attempts that are missing.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vla_jax.data.write import RLDSWriter, encode_episode
+from vla_jax.simulation.demonstration import (
+    METADATA_FEATURES,
+    Recipe,
+    collect_episode,
+    step_features,
+)
+from vla_jax.simulation.environment import (
+    Environment,
+    check_tasks,
+    dimensions,
+    make_environment,
+)
+from vla_jax.simulation.gl import ensure_gl
+from vla_jax.simulation.plan import TaskPlan
+from vla_jax.simulation.workers import Workers
+
+VERSION = "1.0.0"
+EPISODES_PER_SHARD = 64
+
+
+def collect(
+    out: str | os.PathLike,
+    tasks: Sequence[str],
+    *,
+    episodes: int = 25,
+    val_fraction: float = 0.1,
+    workers: int = 2,
+    recipe: Recipe = Recipe(),
+    progress: bool = True,
+) -> tuple[Path, dict]:
+    """Collects demonstrations, or continues a collection that was interrupted.
+
+    Args:
+        out: folder that will hold `<environment>/1.0.0/`.
+        tasks: names of the tasks.
+        episodes: successful episodes kept of each task.
+        val_fraction: share of them that goes to the split "val", at least one of each
+            task unless it is 0.
+        workers: processes; the result does not depend on their number.
+        recipe: what the attempts depend on.
+        progress: show a progress bar.
+
+    Returns:
+        The version folder, and a report: `{"settings": ..., "tasks": {task: {"kept",
+        "attempts", "mean_steps"}}}`.
+
+    Raises:
+        ValueError: unknown tasks, or a folder collected with other settings.
+        WorkerError: a worker failed or died; what was collected is kept.
+    """
+    tasks = check_tasks(recipe.environment, tasks)
+    if episodes < 1 or workers < 1 or not 0 <= val_fraction < 1:
+        raise ValueError(
+            f"episodes is {episodes}, workers {workers}, val_fraction {val_fraction}; "
+            "expected at least 1, at least 1 and a share from 0 to below 1."
+        )
+    out = Path(out)
+    settings = {
+        "tasks": list(tasks),
+        "episodes": episodes,
+        "val_fraction": val_fraction,
+        **dataclasses.asdict(recipe),
+    }
+    folder = out / recipe.environment / VERSION
+    staging = out / ".staging" / _fingerprint(recipe)
+    if (folder / "collection.json").exists():
+        report = json.loads((folder / "collection.json").read_text())
+        _check_same(folder, report["settings"], settings)
+        return folder, report
+    if folder.exists() and not staging.exists():
+        raise ValueError(
+            f"{folder} exists and was not written by this collection: delete it or "
+            "choose another --out."
+        )
+    plans = {task: TaskPlan(staging / task, episodes) for task in tasks}
+    _play(plans, staging, recipe, workers, progress)
+    report = {
+        "settings": settings,
+        "tasks": {task: plan.report() for task, plan in plans.items()},
+    }
+    if not folder.exists():
+        _assemble(out, plans, val_fraction, recipe)
+    temporary = folder / ".collection.json"
+    temporary.write_text(json.dumps(report, indent=2) + "\n")
+    os.replace(temporary, folder / "collection.json")
+    shutil.rmtree(staging)
+    if not any(staging.parent.iterdir()):
+        staging.parent.rmdir()
+    return folder, report
+
+
+class Collector:
+    """Plays attempts in a worker process; keeps the environment of the last task."""
+
+    def __init__(self, staging: Path, recipe: Recipe):
+        self._staging = staging
+        self._recipe = recipe
+        self._environment: Environment | None = None
+
+    def __call__(self, request: tuple[str, int]) -> tuple[int, bool]:
+        """Plays and stages attempt (task, number); returns its length and success."""
+        task, number = request
+        recipe = self._recipe
+        if self._environment is None or self._environment.task != task:
+            self.close()
+            self._environment = make_environment(
+                recipe.environment,
+                task,
+                image_size=recipe.image_size,
+                primary=recipe.primary,
+                horizon=recipe.horizon,
+                cheap=recipe.cheap,
+            )
+        environment = self._environment
+        steps, metadata = collect_episode(environment, recipe, number)
+        success = metadata["success"]
+        payload = b""
+        if success:
+            features = step_features(recipe.image_size, *dimensions(recipe.environment))
+            payload = encode_episode(features, METADATA_FEATURES, steps, metadata)
+        num_steps = len(steps["action"])
+        kind = "success" if success else "failed"
+        stem = self._staging / task / f"{number:06d}.{num_steps}"
+        partial = stem.with_name(f"{stem.name}.partial")
+        partial.write_bytes(payload)
+        os.replace(partial, stem.with_name(f"{stem.name}.{kind}"))
+        return num_steps, success
+
+    def close(self) -> None:
+        if self._environment is not None:
+            self._environment.close()
+
+
+def _play(
+    plans: dict[str, TaskPlan],
+    staging: Path,
+    recipe: Recipe,
+    num_workers: int,
+    progress: bool,
+) -> None:
+    """Plays attempts until every plan is finished."""
+    if all(plan.finished for plan in plans.values()):
+        return
+    ensure_gl()
+    playing: dict[int, tuple[str, int]] = {}
+    last_task: dict[int, str] = {}
+    total = sum(plan.episodes for plan in plans.values())
+    with (
+        tqdm(total=total, unit="episode", disable=not progress) as bar,
+        Workers(Collector, [(staging, recipe)] * num_workers) as workers,
+    ):
+        while True:
+            bar.update(sum(len(plan.kept) for plan in plans.values()) - bar.n)
+            for worker in workers.idle:
+                choice = _choose(plans, last_task.get(worker), playing)
+                if choice is not None:
+                    playing[worker] = choice
+                    last_task[worker] = choice[0]
+                    task, number = choice
+                    workers.submit(worker, choice, f"task '{task}', attempt {number}")
+            if not playing:
+                return
+            for worker, (num_steps, success) in workers.wait():
+                task, number = playing.pop(worker)
+                plans[task].finish(number, num_steps, success)
+
+
+def _choose(
+    plans: dict[str, TaskPlan],
+    last_task: str | None,
+    playing: dict[int, tuple[str, int]],
+) -> tuple[str, int] | None:
+    """The next attempt for a worker: of its own task if possible, then of any."""
+    busy = [task for task, _ in playing.values()]
+    order = sorted(plans, key=lambda task: (task != last_task, busy.count(task)))
+    for task in order:
+        number = plans[task].next_attempt()
+        if number is not None:
+            return task, number
+    return None
+
+
+def _assemble(
+    out: Path, plans: dict[str, TaskPlan], val_fraction: float, recipe: Recipe
+) -> None:
+    """Writes the kept episodes into shards; tasks take turns."""
+    features = step_features(recipe.image_size, *dimensions(recipe.environment))
+    with RLDSWriter(
+        out,
+        recipe.environment,
+        features,
+        METADATA_FEATURES,
+        version=VERSION,
+        episodes_per_shard=EPISODES_PER_SHARD,
+        description=f"Scripted experts of {recipe.environment}: {', '.join(plans)}.",
+    ) as writer:
+        kept = {task: plan.kept for task, plan in plans.items()}
+        episodes = len(next(iter(kept.values())))
+        num_val = round(episodes * val_fraction)
+        if val_fraction > 0 and episodes > 1:
+            num_val = max(1, num_val)
+        for turn in range(episodes):
+            split = "train" if turn < episodes - num_val else "val"
+            for task, plan in plans.items():
+                writer.write_encoded(split, plan.path(kept[task][turn]).read_bytes())
+
+
+def _fingerprint(recipe: Recipe) -> str:
+    content = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _check_same(folder: Path, found: dict, wanted: dict) -> None:
+    differing = [
+        f"{key} (there {found.get(key)!r}, now {wanted.get(key)!r})"
+        for key in sorted(found.keys() | wanted)
+        if found.get(key) != wanted.get(key)
+    ]
+    if differing:
+        raise ValueError(
+            f"{folder} was collected with other settings: {', '.join(differing)}. "
+            "Choose another --out, or delete it."
+        )
