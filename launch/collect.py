@@ -33,7 +33,7 @@ flags.DEFINE_float(
     "recorded (DART).",
 )
 flags.DEFINE_integer("hold_steps", 5, "Steps recorded after success.")
-flags.DEFINE_bool("cheap", True, "Render without shadows and multisampling.")
+flags.DEFINE_bool("cheap", True, "Render without shadows and reflections.")
 
 
 def main(argv: list[str]) -> None:

@@ -30,7 +30,7 @@ class Recipe:
             action. The expert's corrections are what this teaches (DART, Laskey et
             al., 2017).
         hold_steps: steps recorded after success.
-        cheap: render without shadows and multisampling.
+        cheap: render without shadows, reflections and multisampling.
     """
 
     environment: str = "metaworld"

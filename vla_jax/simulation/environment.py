@@ -81,7 +81,8 @@ def make_environment(
         cameras: standard names of the cameras to render; others cost nothing.
         primary: the simulator's camera behind "primary"; None for the default.
         horizon: steps after which an attempt counts as failed; None for the default.
-        cheap: render without shadows and multisampling, about nine times as fast.
+        cheap: render without shadows, reflections and multisampling, more than ten
+            times as fast.
 
     Raises:
         ValueError: an unknown environment, task or camera; alternatives are listed.

@@ -59,7 +59,7 @@ class MetaWorld:
             cameras: which of "primary" and "wrist" to render; may be empty.
             primary: the camera behind "primary", one of `PRIMARY_CAMERAS`.
             horizon: steps after which an attempt counts as failed, at most 500.
-            cheap: without shadows and multisampling.
+            cheap: without shadows, reflections and multisampling.
 
         Raises:
             ValueError: an unknown name (alternatives are listed) or a bad number.
@@ -211,4 +211,8 @@ def _make_renderer(model, image_size: tuple[int, int], cheap: bool):
         model.light_castshadow[:] = 0
     model.vis.global_.offheight = max(height, 16)
     model.vis.global_.offwidth = max(width, 16)
-    return mujoco.Renderer(model, height, width)
+    renderer = mujoco.Renderer(model, height, width)
+    if cheap:
+        # The floor's faint mirror image costs a second pass over the whole scene.
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+    return renderer
