@@ -1,0 +1,1 @@
+"""Using a trained policy: history, normalization and chunk playing in one place."""
