@@ -58,6 +58,9 @@ class Environment(Protocol):
     def native_action(self, action: np.ndarray) -> np.ndarray:
         """A standard action in the units of the simulator, clipped to its limits."""
 
+    def frame(self, size: int) -> np.ndarray:
+        """A picture of the present state for people, uint8 [size, size, 3]."""
+
     def close(self) -> None:
         """Frees the renderer."""
 
@@ -66,7 +69,7 @@ def make_environment(
     name: str,
     task: str,
     *,
-    image_size: int = 128,
+    image_size: int | tuple[int, int] = 128,
     cameras: Sequence[str] = ("primary", "wrist"),
     primary: str | None = None,
     horizon: int | None = None,
@@ -77,7 +80,7 @@ def make_environment(
     Args:
         name: one of `ENVIRONMENTS`.
         task: name of a task of that environment.
-        image_size: height and width of the pictures, in pixels.
+        image_size: of the pictures, in pixels: (height, width), or one for both.
         cameras: standard names of the cameras to render; others cost nothing.
         primary: the simulator's camera behind "primary"; None for the default.
         horizon: steps after which an attempt counts as failed; None for the default.

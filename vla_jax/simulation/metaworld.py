@@ -45,7 +45,7 @@ class MetaWorld:
         self,
         task: str,
         *,
-        image_size: int = 128,
+        image_size: int | tuple[int, int] = 128,
         cameras: tuple[str, ...] = ("primary", "wrist"),
         primary: str = "corner2",
         horizon: int = 200,
@@ -55,7 +55,7 @@ class MetaWorld:
 
         Args:
             task: one of `TASKS`.
-            image_size: height and width of the pictures, in pixels.
+            image_size: of the pictures, in pixels: (height, width), or one for both.
             cameras: which of "primary" and "wrist" to render; may be empty.
             primary: the camera behind "primary", one of `PRIMARY_CAMERAS`.
             horizon: steps after which an attempt counts as failed, at most 500.
@@ -77,12 +77,14 @@ class MetaWorld:
             )
         if not 1 <= horizon <= _MAX_HORIZON:
             raise ValueError(f"horizon is {horizon}; expected 1 to {_MAX_HORIZON}.")
-        if image_size < 1:
+        if isinstance(image_size, int):
+            image_size = (image_size, image_size)
+        if min(image_size) < 1:
             raise ValueError(f"image_size is {image_size}; expected at least 1.")
         _choose_backend(needed=bool(cameras))
         self.task = task
         self.cameras = tuple(cameras)
-        self.image_size = (image_size, image_size)
+        self.image_size = tuple(image_size)
         self.horizon = horizon
         self.instructions = INSTRUCTIONS[task]
         self.instruction = self.instructions[0]
@@ -90,7 +92,7 @@ class MetaWorld:
         self.control_hz = float(1 / self._simulator.dt)
         self._names = {"primary": primary, "wrist": _WRIST}
         self._cheap = cheap
-        self._renderer = None
+        self._renderers: dict[tuple[int, int], object] = {}
         self._full = None
 
     def reset(self, seed: int, *, render: bool = True) -> dict:
@@ -148,24 +150,31 @@ class MetaWorld:
         action[3] = 1 - 2 * action[3]
         return np.clip(action, -1, 1)
 
+    def frame(self, size: int) -> np.ndarray:
+        """A picture of the present state for people, uint8 [size, size, 3]."""
+        return self._picture("primary", (size, size))
+
     def close(self) -> None:
-        """Frees the renderer; the environment can still be used without pictures."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        """Frees the renderers; the next picture makes a new one."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers = {}
 
     def _observation(self, render: bool) -> dict:
-        image = {c: self._picture(c) for c in self.cameras} if render else {}
+        image = {}
+        if render:
+            image = {c: self._picture(c, self.image_size) for c in self.cameras}
         return {"image": image, "proprio": self._full[:4].astype(np.float32)}
 
-    def _picture(self, camera: str) -> np.ndarray:
-        if self._renderer is None:
-            self._renderer = _make_renderer(
-                self._simulator.model, self.image_size, self._cheap
+    def _picture(self, camera: str, size: tuple[int, int]) -> np.ndarray:
+        if size not in self._renderers:
+            self._renderers[size] = _make_renderer(
+                self._simulator.model, size, self._cheap
             )
+        renderer = self._renderers[size]
         name = self._names[camera]
-        self._renderer.update_scene(self._simulator.data, camera=name)
-        picture = self._renderer.render()
+        renderer.update_scene(self._simulator.data, camera=name)
+        picture = renderer.render()
         if PRIMARY_CAMERAS.get(name, False):
             picture = np.ascontiguousarray(picture[::-1, ::-1])
         return picture

@@ -90,6 +90,11 @@ class Workers:
         """Workers without a request."""
         return [n for n in range(len(self._pipes)) if n not in self._labels]
 
+    @property
+    def busy(self) -> list[int]:
+        """Workers whose reply is still to come."""
+        return sorted(self._labels)
+
     def submit(self, worker: int, request: Any, label: str) -> None:
         """Sends a request to an idle worker.
 
