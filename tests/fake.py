@@ -48,7 +48,8 @@ def image(episode: int, step: int, camera: str = "primary", size: int = 8):
 def action(episode: int, step: int) -> np.ndarray:
     """The raw action of one step, f32 [4]: it tells episode and step."""
     gripper = 1 if step % 2 else -1
-    return np.array([episode / 100, step / 100, 0.5, gripper], np.float32)
+    values = [episode / 100, step / 100, (step - episode) / 50, gripper]
+    return np.array(values, np.float32)
 
 
 def episode(index: int, length: int, image_size: int = 8, seed: int = 0):

@@ -83,7 +83,8 @@ class RawEpisode:
         arrays: `steps/...` to `[T, ...]`; an object array where steps differ in shape.
         text: `steps/...` to T byte strings (T lists of them for string tensors).
         images: `steps/...` to `[T, 2]` int64, offset and length within the record;
-            length 0 where the step has no image.
+            length 0 where the step has no image. Tensors stored as (zlib) bytes are
+            here too: depth images come that way.
         metadata: `episode_metadata/...` (and whatever else stands beside `steps`) to an
             array, a scalar or a byte string.
     """
@@ -151,9 +152,11 @@ def episode_from_record(payload, features: Mapping[str, FeatureSpec]) -> RawEpis
             metadata[key] = _metadata_decoder(payload, stored, spec)
             continue
         counts[key] = _count(key, stored, spec)
-        if spec.kind == "image":
+        if spec.kind == "image" or spec.encoding in ("zlib", "bytes"):
             images[key] = stored.value
-        elif spec.kind == "text":
+        if spec.kind == "image":
+            continue
+        if spec.kind == "text":
             text[key] = _text_decoder(payload, stored, spec)
         elif spec.kind == "ragged":
             arrays[key] = _ragged_decoder(example, key, spec)

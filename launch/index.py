@@ -1,0 +1,76 @@
+"""Indexes an RLDS data set, so that training can read any step of it at once.
+
+    python launch/index.py --data_dir=~/data/my_robot --spec=my_robot.py:MY_ROBOT
+
+Training does the same when the index is missing; this is for doing it ahead of time,
+for looking at a data set (`--validate`), and for shards that are damaged
+(`--skip_corrupt`). Interrupted, it continues where it was.
+"""
+
+import sys
+
+from absl import app, flags
+
+from vla_jax.data.index import open_index
+from vla_jax.data.validate import validate
+
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "The data set: its folder <name>/<version>, or one above it.",
+    required=True,
+)
+_SPEC = flags.DEFINE_string(
+    "spec",
+    "metaworld",
+    "What the data set is: a name, or path/to/your_file.py:YOUR_SPEC.",
+)
+_OUT = flags.DEFINE_string(
+    "out", None, "Folder of the index; by default inside the data set."
+)
+_WORKERS = flags.DEFINE_integer(
+    "workers",
+    None,
+    "Processes; by default as many as the size of the data is worth.",
+    lower_bound=1,
+)
+_SKIP_CORRUPT = flags.DEFINE_bool(
+    "skip_corrupt", False, "Leave out and count episodes that cannot be read."
+)
+_VALIDATE = flags.DEFINE_bool(
+    "validate", False, "Check the data set and report what would spoil training."
+)
+
+
+def main(argv):
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
+    try:
+        index = open_index(
+            _DATA_DIR.value,
+            _SPEC.value,
+            out=_OUT.value,
+            num_workers=_WORKERS.value,
+            skip_corrupt=_SKIP_CORRUPT.value,
+        )
+    except ValueError as error:
+        sys.exit(f"{error}")
+    skipped = index.counts["skipped"]
+    note = f", {skipped} corrupt episodes left out" if skipped else ""
+    print(
+        f"{index.path}: {index.num_episodes:,} episodes, {index.num_steps:,} steps, "
+        f"{len(index.cameras)} cameras{note}"
+    )
+    if not _VALIDATE.value:
+        return
+    table, findings = validate(index)
+    print(table)
+    for finding in findings:
+        print(finding)
+    errors = sum(finding.is_error for finding in findings)
+    print(f"{errors} errors, {len(findings) - errors} warnings")
+    sys.exit(1 if errors else 0)
+
+
+if __name__ == "__main__":
+    app.run(main)

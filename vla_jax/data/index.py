@@ -1,0 +1,274 @@
+"""The index of a data set: standard arrays, and where in the shards each image is.
+
+Built once per data set (`vla_jax.data.build`), then opened by every process that reads
+it. Arrays are memory-mapped, images are read from the original TFRecord files.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from etils import epath
+
+from vla_jax.data.build import VALIDATION_SPLITS, build, fingerprint, why_rebuild
+from vla_jax.data.rlds import RLDSFolder, open_rlds
+from vla_jax.data.standardize import DatasetSpec, resolve_spec
+from vla_jax.data.statistics import Statistics
+
+_OPEN_FILES = 128  # shards that one index keeps open in one process
+
+
+class Index:
+    """An opened index. Cheap to pickle: the copy opens its files again.
+
+    Of N steps in E episodes; steps are numbered through, episode after episode.
+
+    Attributes:
+        spec: the data set's spec.
+        path: folder of the index.
+        data_path: version folder of the data set.
+        num_steps, num_episodes: N and E.
+        cameras: standard names.
+        first_step: int64 `[E]`, number of each episode's first step.
+        num_episode_steps: int32 `[E]`.
+        split: int8 `[E]` into `split_names`.
+        shard: int32 `[E]` into `shards`.
+        record: int64 `[E, 2]`, offset and length of the episode's record.
+        episode: int32 `[N]`, the episode of each step.
+        proprio, action: float32 `[N, *]`.
+        pose: float32 `[N, 7]`, or None.
+        language: int32 `[N, L]` into `languages`, -1 for none; one column per
+            alternative.
+        languages: all instructions.
+        image_spans, depth_spans: camera to int64 `[N, 3]` of shard, offset and length;
+            length 0 where a step has no image.
+        image_features, depth_features: camera to a dict with `feature`, `dtype`,
+            `shape` and `encoding` as the data set states them.
+        shards: file names.
+        statistics: of "action" and "proprio", over the training split.
+        counts: `episodes` and `steps` by split, and corrupt episodes `skipped`.
+    """
+
+    def __init__(self, path, data_path, spec: DatasetSpec):
+        self.path, self.data_path, self.spec = Path(path), str(data_path), spec
+        content = json.loads((self.path / "index.json").read_text())
+        self.num_steps: int = content["num_steps"]
+        self.num_episodes: int = content["num_episodes"]
+        self.split_names: list[str] = content["split_names"]
+        self.shards: list[str] = content["shards"]
+        self.counts: dict = content["counts"]
+        self.corrupt: list[str] = content["corrupt"]
+        self.image_features: dict[str, dict] = content["image"]
+        self.depth_features: dict[str, dict] = content["depth"]
+        self.cameras = tuple(spec.cameras)
+        self.statistics = {
+            key: Statistics.from_json(value)
+            for key, value in content["statistics"].items()
+        }
+        self.languages = json.loads((self.path / "languages.json").read_text())
+        self.first_step = self._array("first_step")
+        self.num_episode_steps = self._array("num_episode_steps")
+        self.split = self._array("split")
+        self.shard = self._array("shard")
+        self.record = self._array("record")
+        self.episode = self._array("episode")
+        self.proprio = self._array("proprio")
+        self.action = self._array("action")
+        has_pose = (self.path / "pose.npy").exists()
+        self.pose = self._array("pose") if has_pose else None
+        self.language = self._array("language")
+        self.image_spans = {c: self._array(f"image_{c}") for c in spec.cameras}
+        self.depth_spans = {c: self._array(f"depth_{c}") for c in spec.depth}
+        self._file = functools.lru_cache(_OPEN_FILES)(self._open)
+
+    def __reduce__(self):
+        return Index, (self.path, self.data_path, self.spec)
+
+    def split_episodes(self, split: str) -> np.ndarray:
+        """Episodes of a split, int32 `[e]`.
+
+        "val" also finds a split that the data set calls "validation" or "test".
+
+        Raises:
+            ValueError: for an unknown split, listing those there are.
+        """
+        names = [split]
+        if split == "val":
+            names = [name for name in VALIDATION_SPLITS if name in self.split_names]
+        if not names or names[0] not in self.split_names:
+            raise ValueError(
+                f"Data set {self.spec.name!r} has no split {split!r}; choose one of "
+                f"{self.split_names}."
+            )
+        chosen = self.split == self.split_names.index(names[0])
+        return np.flatnonzero(chosen).astype(np.int32)
+
+    def read_image(self, camera: str, step: int) -> bytes:
+        """The encoded image of a step; empty where it has none.
+
+        Raises:
+            ValueError: for an unknown camera, or when the shard has become shorter.
+        """
+        return self._read(self.image_spans, camera, step)
+
+    def read_depth(self, camera: str, step: int) -> bytes:
+        """The encoded depth image of a step, as `read_image`."""
+        return self._read(self.depth_spans, camera, step)
+
+    def instructions(self, step: int) -> list[str]:
+        """The alternatives of a step's instruction."""
+        return [self.languages[i] for i in self.language[step] if i >= 0]
+
+    def _read(self, spans: Mapping[str, np.ndarray], camera: str, step: int) -> bytes:
+        if camera not in spans:
+            raise ValueError(
+                f"Data set {self.spec.name!r} has no camera {camera!r}; choose one of "
+                f"{sorted(spans)}."
+            )
+        shard, offset, length = spans[camera][step].tolist()
+        if not length:
+            return b""
+        data = self._file(shard).read(offset, length)
+        if len(data) != length:
+            raise ValueError(
+                f"{self.shards[shard]} of {self.data_path} ends before byte "
+                f"{offset + length}, where the {camera!r} image of step {step} should "
+                "be: the file has changed since it was indexed."
+            )
+        return data
+
+    def _open(self, shard: int) -> "_LocalFile | _RemoteFile":
+        path = f"{self.data_path}/{self.shards[shard]}"
+        return _RemoteFile(path) if "://" in path else _LocalFile(path)
+
+    def _array(self, name: str) -> np.ndarray:
+        path = self.path / f"{name}.npy"
+        try:
+            return np.load(path, mmap_mode="r")
+        except ValueError:  # an array of width 0 cannot be mapped
+            return np.load(path)
+
+
+def open_index(
+    path,
+    spec: DatasetSpec | str,
+    *,
+    build: bool = True,
+    out=None,
+    num_workers: int | None = None,
+    skip_corrupt: bool = False,
+    progress: bool = True,
+) -> Index:
+    """Opens the index of a data set, building it first when there is none.
+
+    Args:
+        path: the data set, as for `open_rlds`.
+        spec: a spec or its name.
+        build: False makes a missing or outdated index an error.
+        out: folder of the index. By default `vla_index/<spec>` in the version folder,
+            or a folder below `~/.cache/vla_jax` when that is read-only.
+        num_workers: processes; by default as many as the size of the data is worth.
+        skip_corrupt: leave out and count records that cannot be read.
+        progress: show a progress bar.
+
+    Raises:
+        CorruptRecord: for a record that cannot be read, unless `skip_corrupt`.
+        ValueError: when the data does not fit the spec, or with `build=False`.
+    """
+    spec = resolve_spec(spec) if isinstance(spec, str) else spec
+    folder = open_rlds(path)
+    out = _place(folder, spec, out)
+    reason = why_rebuild(out, fingerprint(folder, spec))
+    if reason and not build:
+        raise ValueError(
+            f"The index {out} of {folder.path} cannot be used ({reason}). Build it "
+            "with `python launch/index.py --data_dir=... --spec=...`."
+        )
+    if reason:
+        build_index(
+            path,
+            spec,
+            out=out,
+            num_workers=num_workers,
+            skip_corrupt=skip_corrupt,
+            progress=progress,
+        )
+    return Index(out, folder.path, spec)
+
+
+def build_index(
+    path,
+    spec: DatasetSpec | str,
+    *,
+    out=None,
+    num_workers: int | None = None,
+    skip_corrupt: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Builds the index of a data set, unless a valid one is there; says why.
+
+    Arguments and errors are those of `open_index`.
+
+    Returns:
+        The folder of the index.
+    """
+    spec = resolve_spec(spec) if isinstance(spec, str) else spec
+    folder = open_rlds(path)
+    out = _place(folder, spec, out)
+    reason = why_rebuild(out, fingerprint(folder, spec))
+    if reason:
+        print(f"Building the index {out} ({reason}).")
+    return build(
+        folder,
+        spec,
+        out,
+        num_workers=num_workers,
+        skip_corrupt=skip_corrupt,
+        progress=progress,
+    )
+
+
+def _place(folder: RLDSFolder, spec: DatasetSpec, out) -> Path:
+    """Where the index of a data set is or shall be."""
+    if out is not None:
+        return Path(out).expanduser()
+    name = re.sub(r"[^\w.-]", "_", spec.name)
+    if "://" not in folder.path:
+        beside = Path(folder.path) / "vla_index" / name
+        usable = not why_rebuild(beside, fingerprint(folder, spec))
+        if usable or os.access(folder.path, os.W_OK):
+            return beside
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    where = hashlib.sha256(str(epath.Path(folder.path)).encode()).hexdigest()[:16]
+    return cache / "vla_jax" / f"{folder.name}-{where}" / name
+
+
+class _LocalFile:
+    """A file read at any offset by any thread; closed when nobody uses it any more."""
+
+    def __init__(self, path: str):
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, offset)
+
+    def __del__(self):
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+
+class _RemoteFile:
+    """A file of an object store, read by ranges."""
+
+    def __init__(self, path: str):
+        self._path = epath.Path(path)
+
+    def read(self, offset: int, length: int) -> bytes:
+        with self._path.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
