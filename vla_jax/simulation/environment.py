@@ -106,6 +106,11 @@ def list_tasks(name: str) -> tuple[str, ...]:
     return _adapter(name).TASKS
 
 
+def phrasings(name: str, task: str) -> tuple[str, ...]:
+    """Every instruction that a task of an environment may be given with."""
+    return _adapter(name).INSTRUCTIONS[task]
+
+
 def dimensions(name: str) -> tuple[int, int]:
     """Sizes of `proprio` and of an action of an environment, without building one."""
     adapter = _adapter(name).MetaWorld
@@ -130,11 +135,11 @@ def check_tasks(name: str, tasks: Sequence[str]) -> tuple[str, ...]:
 def episode_seed(purpose: str, seed: int, task: str, number: int) -> int:
     """Seed of one episode, from what it is for, the run's seed, task and number.
 
-    Two purposes ("collect", "evaluate") never share episodes, even for equal seeds.
-    48 bits, so that a JSON reader that knows only doubles reads it exactly.
+    Two purposes ("collect", "evaluate") never share a stream of seeds, even for equal
+    `seed`. 31 bits: every generator takes such a number, and every JSON reader.
     """
     name = f"{purpose}/{seed}/{task}/{number}".encode()
-    return int.from_bytes(hashlib.sha256(name).digest()[:6], "little")
+    return int.from_bytes(hashlib.sha256(name).digest()[:4], "little") >> 1
 
 
 def _adapter(name: str):

@@ -27,10 +27,6 @@ VIDEO_STRIDE = 2  # environment steps per frame
 class Agent(Protocol):
     """A policy with the memory that playing needs, one memory for each slot.
 
-    An agent may also have `needs_images(slot) -> bool`: whether it looks at pictures
-    in the next call of `act` for that slot. Where it does not, none are rendered and
-    the observation's `image` is empty.
-
     Attributes:
         cameras: names of the images it looks at.
         image_size: their height and width.
@@ -41,6 +37,9 @@ class Agent(Protocol):
 
     def reset(self, slot: int, seed: int) -> None:
         """Forgets the slot's last episode; `seed` pins what the next one samples."""
+
+    def needs_image(self, slot: int) -> bool:
+        """Whether the next `act` looks at this slot's images; else `image` is empty."""
 
     def act(
         self, slots: list[int], observations: list[dict], instructions: list[str]
@@ -151,9 +150,8 @@ def run_episodes(
                 [_observation(agent, blocks[slot], states[slot]) for slot in acting],
                 [states[slot].instruction for slot in acting],
             )
-            needs_images = getattr(agent, "needs_images", lambda slot: True)
             for slot, action in zip(acting, np.asarray(actions), strict=True):
-                request = ("step", action, needs_images(slot))
+                request = ("step", action, agent.needs_image(slot))
                 workers.submit(slot, request, _label(playing[slot]))
     return [results[episode] for episode in episodes]
 

@@ -1,0 +1,148 @@
+"""Plays a trained policy in simulation and reports its success rates.
+
+    python launch/evaluate.py --checkpoint=runs/mine --tasks=drawer-open,reach
+
+Two checkpoints, separated by a comma, are compared on identical episodes. Interrupted
+at any moment, the same command continues.
+"""
+
+import functools
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_list("checkpoint", None, "Run folder, or two to compare.", required=True)
+flags.DEFINE_string("env", "metaworld", "Simulator.")
+flags.DEFINE_list("tasks", None, "Names of tasks, or 'all'.", required=True)
+flags.DEFINE_integer("episodes", 20, "Episodes of each task.", lower_bound=1)
+flags.DEFINE_integer("seed", 7, "Seed of the evaluation.")
+flags.DEFINE_string("out", None, "Results; <checkpoint>/evaluation when not given.")
+flags.DEFINE_integer("workers", 2, "Environments at a time.", lower_bound=1)
+flags.DEFINE_integer("videos", 1, "Episodes of each task to film.", lower_bound=0)
+flags.DEFINE_integer("step", None, "Saved step; the latest when not given.")
+flags.DEFINE_integer("execute", None, "Actions played of each predicted chunk.")
+flags.DEFINE_float("ensemble", None, "Rate of temporal ensembling, for example 0.01.")
+flags.DEFINE_integer("horizon", None, "Steps after which an episode has failed.")
+flags.DEFINE_string("primary", None, "The simulator's camera behind 'primary'.")
+flags.DEFINE_bool("cheap", True, "Render without shadows and reflections.")
+flags.DEFINE_enum(
+    "blank",
+    "nothing",
+    ["nothing", "images", "language", "wrong_language"],
+    "Ablation: black pictures, an empty instruction, or another task's instruction.",
+)
+
+
+def main(argv: list[str]) -> None:
+    """Evaluates one checkpoint, or compares two."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments {argv[1:]}.")
+    # Heavy imports wait: worker processes import this file again.
+    from vla_jax.simulation.workers import WorkerError
+
+    try:
+        _evaluate()
+    except (ValueError, WorkerError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; run the same command to continue.")
+
+
+def _evaluate() -> None:
+    from vla_jax.simulation.environment import check_tasks, list_tasks
+    from vla_jax.simulation.evaluation import (
+        compare,
+        format_comparison,
+        format_table,
+        write_comparison,
+    )
+    from vla_jax.simulation.gl import ensure_gl
+    from vla_jax.train.checkpoint import find_folder
+
+    if len(FLAGS.checkpoint) > 2:
+        raise ValueError(
+            f"{len(FLAGS.checkpoint)} checkpoints came; one is evaluated, two are "
+            "compared."
+        )
+    tasks = FLAGS.tasks if FLAGS.tasks != ["all"] else list_tasks(FLAGS.env)
+    tasks = check_tasks(FLAGS.env, tasks)
+    folders = [find_folder(name) for name in FLAGS.checkpoint]
+    out = Path(FLAGS.out) if FLAGS.out else folders[0].parent / "evaluation"
+    ensure_gl()
+    reports = []
+    for number, folder in enumerate(folders):
+        place = out if len(folders) == 1 else out / ("first", "second")[number]
+        print(f"Evaluating {FLAGS.checkpoint[number]}")
+        report = _evaluate_one(folder, tasks, place)
+        reports.append(report)
+        print(format_table(report))
+        print(f"Wrote {place / 'evaluation.json'}")
+    if len(reports) == 2:
+        rows = compare(*reports)
+        write_comparison(out / "comparison.json", rows, FLAGS.checkpoint)
+        print(format_comparison(rows, FLAGS.checkpoint))
+        print(f"Wrote {out / 'comparison.json'}")
+
+
+def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
+    from vla_jax.serving.agent import Agent
+    from vla_jax.simulation.ablation import ablate
+    from vla_jax.simulation.environment import make_environment, phrasings
+    from vla_jax.simulation.evaluation import evaluate
+    from vla_jax.train.checkpoint import saved_steps
+
+    steps = saved_steps(folder)
+    if not steps:
+        raise ValueError(f"{folder} holds no saved step yet.")
+    step = steps[-1] if FLAGS.step is None else FLAGS.step
+    agent = Agent.from_checkpoint(
+        folder, step=step, execute=FLAGS.execute, ensemble=FLAGS.ensemble
+    )
+    config = json.loads((folder / "config.json").read_text()).get("evaluation", {})
+    options = {
+        "primary": FLAGS.primary or config.get("primary"),
+        "horizon": FLAGS.horizon or config.get("horizon"),
+        "cheap": FLAGS.cheap,
+    }
+    settings = {
+        "checkpoint": str(folder),
+        "step": step,
+        "weights": _digest(folder / str(step) / "files.json"),
+        "environment": FLAGS.env,
+        "execute": FLAGS.execute,
+        "ensemble": FLAGS.ensemble,
+        "blank": FLAGS.blank,
+        **options,
+    }
+    make = functools.partial(
+        make_environment,
+        FLAGS.env,
+        image_size=agent.image_size,
+        cameras=agent.cameras,
+        **options,
+    )
+    return evaluate(
+        ablate(agent, FLAGS.blank, [phrasings(FLAGS.env, task) for task in tasks]),
+        out,
+        tasks,
+        make,
+        episodes=FLAGS.episodes,
+        seed=FLAGS.seed,
+        settings=settings,
+        num_workers=FLAGS.workers,
+        num_videos=FLAGS.videos,
+    )
+
+
+def _digest(path: Path) -> str:
+    """Tells a run that was trained anew in the same folder from the old one."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,283 @@
+"""Success rates with their uncertainty: resumable evaluation, and paired comparison.
+
+Every finished episode is a line of `episodes.jsonl` at once, so an interrupted
+evaluation continues. `evaluation.json` follows when all of them are there.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from vla_jax.simulation.environment import Environment, episode_seed
+from vla_jax.simulation.rollout import Agent, Episode, Result, run_episodes
+
+_PACKAGES = ("jax", "numpy", "mujoco", "metaworld", "vla_jax")
+
+
+def wilson_interval(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a success rate (Wilson, 1927); z = 1.96 for 95 %.
+
+    Args:
+        k: successes.
+        n: trials.
+        z: quantile of the normal distribution.
+
+    Raises:
+        ValueError: k outside 0..n, or n below 1.
+    """
+    if n < 1 or not 0 <= k <= n:
+        raise ValueError(f"{k} successes of {n} trials are impossible.")
+    rate = k / n
+    center = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    spread = z * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    # At k = 0 and k = n the bound is exact; rounding would leave 1e-17.
+    low = 0.0 if k == 0 else center - spread
+    high = 1.0 if k == n else center + spread
+    return low, high
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Two-sided exact McNemar test (McNemar, 1947).
+
+    Args:
+        only_a: pairs in which only the first succeeded.
+        only_b: pairs in which only the second succeeded.
+
+    Returns:
+        The probability of a split at least as uneven if both were equally good.
+
+    Raises:
+        ValueError: a negative count.
+    """
+    if min(only_a, only_b) < 0:
+        raise ValueError(f"Counts {only_a} and {only_b} must not be negative.")
+    n = only_a + only_b
+    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def evaluate(
+    agent: Agent,
+    out: str | os.PathLike,
+    tasks: Sequence[str],
+    make: Callable[[str], Environment],
+    *,
+    episodes: int,
+    seed: int,
+    settings: Mapping,
+    num_workers: int = 2,
+    num_videos: int = 0,
+    progress: bool = True,
+) -> dict:
+    """Plays what is missing and writes `evaluation.json`.
+
+    Args:
+        agent: the policy.
+        out: folder of the results; an earlier, interrupted evaluation there goes on.
+        tasks: names of the tasks.
+        make: makes the environment of a task; importable in worker processes.
+        episodes: episodes of each task; their seeds follow from `seed`.
+        seed: of the evaluation.
+        settings: JSON values that the results depend on, such as the checkpoint; with
+            other settings the folder is refused.
+        num_workers: environments at a time; no influence on the results.
+        num_videos: episodes of each task, the first ones, that are filmed.
+        progress: show a progress bar.
+
+    Returns:
+        The content of `evaluation.json`.
+
+    Raises:
+        ValueError: no episodes, or `out` belongs to other settings.
+        WorkerError: a worker failed or died; finished episodes are kept.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes is {episodes}; expected at least 1.")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    _claim(out / "settings.json", {**settings, "seed": seed})
+    wanted = [
+        Episode(task, number, episode_seed("evaluate", seed, task, number))
+        for task in tasks
+        for number in range(episodes)
+    ]
+    log = out / "episodes.jsonl"
+    results = {(r.task, r.number): r for r in _read_log(log)}
+    missing = [e for e in wanted if (e.task, e.number) not in results]
+
+    def video_path(episode: Episode) -> Path | None:
+        if episode.number >= num_videos:
+            return None
+        return out / "videos" / f"{episode.task}-{episode.number:03d}.mp4"
+
+    with log.open("a") as file:
+
+        def on_result(result: Result) -> None:
+            results[result.task, result.number] = result
+            file.write(json.dumps(dataclasses.asdict(result)) + "\n")
+            file.flush()
+
+        run_episodes(
+            agent,
+            missing,
+            make,
+            num_workers=num_workers,
+            on_result=on_result,
+            video_path=video_path,
+            progress=progress,
+        )
+    report = summarize([results[e.task, e.number] for e in wanted])
+    report["settings"] = {**settings, "seed": seed}
+    _write_json(out / "evaluation.json", report)
+    return report
+
+
+def summarize(results: Sequence[Result]) -> dict:
+    """Counts, rates, 95 % intervals, all episodes and the versions in use."""
+    tasks: dict[str, dict] = {}
+    for result in results:
+        row = tasks.setdefault(result.task, {"episodes": 0, "successes": 0})
+        row["episodes"] += 1
+        row["successes"] += result.success
+    for row in tasks.values():
+        row["success_rate"] = row["successes"] / row["episodes"]
+        row["interval"] = list(wilson_interval(row["successes"], row["episodes"]))
+    wins = sum(row["successes"] for row in tasks.values())
+    return {
+        "mean_success": sum(r["success_rate"] for r in tasks.values()) / len(tasks),
+        "interval": list(wilson_interval(wins, len(results))),
+        "tasks": tasks,
+        "episodes": [dataclasses.asdict(result) for result in results],
+        "versions": versions(),
+    }
+
+
+def compare(first: Mapping, second: Mapping) -> dict:
+    """Pairs two evaluations episode by episode; McNemar's test per task and over all.
+
+    Raises:
+        ValueError: the evaluations do not hold the same episodes.
+    """
+    outcomes = [
+        {(e["task"], e["number"], e["seed"]): e["success"] for e in report["episodes"]}
+        for report in (first, second)
+    ]
+    if outcomes[0].keys() != outcomes[1].keys():
+        raise ValueError(
+            "The two evaluations hold different episodes; run both with the same "
+            "tasks, number of episodes and seed."
+        )
+    rows: dict[str, dict] = {}
+    for key, a in outcomes[0].items():
+        b = outcomes[1][key]
+        kind = (
+            ("both" if b else "only_first") if a else "only_second" if b else "neither"
+        )
+        for name in (key[0], "all tasks"):
+            row = rows.setdefault(
+                name, dict.fromkeys(("both", "only_first", "only_second", "neither"), 0)
+            )
+            row[kind] += 1
+    for row in rows.values():
+        row["p"] = mcnemar(row["only_first"], row["only_second"])
+    rows["all tasks"] = rows.pop("all tasks")
+    return rows
+
+
+def format_table(report: Mapping) -> str:
+    """The success rates as a text table."""
+    width = max(len("all tasks"), *(len(task) for task in report["tasks"]))
+    rows = [f"{'task':{width}}  success  episodes  95 % interval"]
+    entries = dict(report["tasks"])
+    if len(entries) > 1:
+        entries["all tasks"] = {
+            "success_rate": report["mean_success"],
+            "successes": sum(row["successes"] for row in report["tasks"].values()),
+            "episodes": len(report["episodes"]),
+            "interval": report["interval"],
+        }
+    for name, row in entries.items():
+        low, high = row["interval"]
+        count = f"{row['successes']}/{row['episodes']}"
+        rows.append(
+            f"{name:{width}}  {row['success_rate']:7.1%}  {count:>8}  "
+            f"{low:.1%} to {high:.1%}"
+        )
+    return "\n".join(rows)
+
+
+def format_comparison(rows: Mapping, names: Sequence[str]) -> str:
+    """The paired comparison as a text table; `names` of the first and the second."""
+    width = max(len(name) for name in rows)
+    lines = [
+        f"first: {names[0]}\nsecond: {names[1]}",
+        f"{'task':{width}}  both  only first  only second  neither  McNemar p",
+    ]
+    for name, row in rows.items():
+        lines.append(
+            f"{name:{width}}  {row['both']:4d}  {row['only_first']:10d}  "
+            f"{row['only_second']:11d}  {row['neither']:7d}  {row['p']:9.3g}"
+        )
+    return "\n".join(lines)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the results depend on; "absent" for what is not installed."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
+    found["renderer"] = os.environ.get("MUJOCO_GL", "default")
+    return found
+
+
+def write_comparison(path: str | os.PathLike, rows: Mapping, names: Sequence[str]):
+    """Writes a paired comparison as JSON."""
+    _write_json(
+        Path(path), {"first": names[0], "second": names[1], "tasks": dict(rows)}
+    )
+
+
+def _claim(path: Path, settings: Mapping) -> None:
+    """Notes what the results in a folder depend on; refuses a folder of others."""
+    # Through JSON once, so that tuples and lists compare equal.
+    settings = json.loads(json.dumps(settings))
+    if path.exists():
+        found = json.loads(path.read_text())
+        differing = [
+            f"{key} (there {found.get(key)!r}, now {settings.get(key)!r})"
+            for key in sorted(found.keys() | settings)
+            if found.get(key) != settings.get(key)
+        ]
+        if differing:
+            raise ValueError(
+                f"{path.parent} holds results of other settings: "
+                f"{', '.join(differing)}. Choose another --out, or delete it."
+            )
+    else:
+        _write_json(path, settings)
+
+
+def _read_log(path: Path) -> list[Result]:
+    """Finished episodes; a line that a killed run left unfinished is cut off."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    return [Result(**json.loads(line)) for line in content[:whole].splitlines()]
+
+
+def _write_json(path: Path, content: Mapping) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(temporary, path)
