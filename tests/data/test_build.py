@@ -1,0 +1,278 @@
+"""Indexes are built once, continue after a kill, and name what is wrong."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import fake
+from vla_jax.data import build as build_module
+from vla_jax.data.index import Index, build_index, open_index
+from vla_jax.data.standardize import DATASETS, DatasetSpec
+from vla_jax.data.tfrecord import CorruptRecord
+from vla_jax.data.write import RLDSWriter, Tensor
+
+SPEC = DATASETS["metaworld"]
+ROOT = Path(__file__).parents[2]
+
+
+def _open(folder, spec=SPEC, **options) -> Index:
+    return open_index(folder, spec, progress=False, **options)
+
+
+def _flip(path: Path, position: int):
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+def _shard(folder: Path, number: int = 0) -> Path:
+    return folder / f"fake-train.tfrecord-{number:05d}-of-00002"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return fake.write_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def index(folder) -> Index:
+    return _open(folder)
+
+
+def test_a_share_of_the_episodes_is_held_out(tmp_path):
+    folder = fake.write_dataset(tmp_path, lengths=(2,) * 9, val_lengths=())
+    spec = dataclasses.replace(SPEC, holdout=0.2)
+    index = _open(folder, spec)
+    train, val = index.split_episodes("train"), index.split_episodes("val")
+    assert (len(train), len(val)) == (7, 2)
+    assert sorted([*train, *val]) == list(range(9))
+    assert index.statistics["action"].count == 14
+    kept = index.action[np.isin(index.episode, train)]
+    np.testing.assert_allclose(index.statistics["action"].mean, kept.mean(0), rtol=1e-5)
+    again = _open(folder, spec, out=tmp_path / "other", num_workers=2)
+    np.testing.assert_array_equal(again.split, index.split)
+    none = _open(folder, dataclasses.replace(SPEC, holdout=0.0), out=tmp_path / "none")
+    assert none.split_names == ["train"]
+
+
+def test_a_validation_split_has_several_names(tmp_path):
+    features = fake.features()
+    with RLDSWriter(tmp_path, "robot", features, fake.METADATA) as writer:
+        for number, split in enumerate(("test", "extra", "train")):
+            writer.write(split, *fake.episode(number, 2))
+    index = _open(writer.folder)
+    assert index.split_names == ["train", "extra", "test"]
+    assert index.split_episodes("val").tolist() == [2]
+    assert index.split_episodes("train").tolist() == [0]
+    np.testing.assert_allclose(index.action[0, 0], fake.action(2, 0)[0])
+
+
+def test_workers_build_the_same_index(folder, index, tmp_path):
+    parallel = _open(folder, out=tmp_path / "index", num_workers=2)
+    for path in index.path.iterdir():
+        assert path.read_bytes() == (parallel.path / path.name).read_bytes(), path
+
+
+def test_a_valid_index_is_used_and_an_outdated_one_explained(tmp_path, capsys):
+    folder = fake.write_dataset(tmp_path)
+    with pytest.raises(ValueError, match="there is none yet"):
+        _open(folder, build=False)
+    index = _open(folder)
+    capsys.readouterr()
+    time_built = (index.path / "index.json").stat().st_mtime_ns
+    _open(folder)
+    assert (index.path / "index.json").stat().st_mtime_ns == time_built
+    assert capsys.readouterr().out == ""
+
+    spec = dataclasses.replace(SPEC, cameras={"primary": SPEC.cameras["wrist"]})
+    with pytest.raises(ValueError, match="what changed: cameras"):
+        _open(folder, spec, build=False)
+    assert _open(folder, spec).read_image("primary", 0) == index.read_image("wrist", 0)
+    assert "(what changed: cameras)" in capsys.readouterr().out
+
+    def other(raw):
+        return SPEC.standardize(raw) | {"language": ["other"]}
+
+    index = _open(folder, dataclasses.replace(spec, standardize=other))
+    assert "(what changed: standardize function)" in capsys.readouterr().out
+    assert index.languages == ["other"]
+
+    shutil.copytree(index.path, tmp_path / "old")
+    shutil.rmtree(folder.parent)
+    fake.write_dataset(tmp_path, lengths=(1, 1))
+    shutil.copytree(tmp_path / "old", folder / "vla_index" / "metaworld")
+    assert _open(folder).num_steps == 4
+    assert "shards (names or sizes)" in capsys.readouterr().out
+
+
+def test_a_read_only_data_set_is_indexed_in_the_cache(tmp_path, monkeypatch):
+    folder = fake.write_dataset(tmp_path / "data")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    index = _open(folder)
+    assert index.path.is_relative_to(tmp_path / "cache" / "vla_jax")
+    assert not (folder / "vla_index").exists()
+
+
+def test_a_foreign_folder_is_not_replaced(folder, tmp_path):
+    (tmp_path / "thesis.txt").write_text("")
+    with pytest.raises(ValueError, match="not empty and no index"):
+        _open(folder, out=tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_flipped_byte_is_found_and_can_be_skipped(tmp_path, capsys):
+    folder = fake.write_dataset(tmp_path)
+    _flip(_shard(folder), 12 + 1000)
+    with pytest.raises(
+        CorruptRecord, match=r"train.*00000-of-00002 at byte 0"
+    ) as error:
+        _open(folder)
+    assert error.value.offset == 0
+    index = _open(folder, skip_corrupt=True)
+    assert index.counts["skipped"] == 1
+    assert index.num_episode_steps.tolist() == [5, 4, 2]
+    np.testing.assert_allclose(index.action[0, 0], fake.action(1, 0)[0])
+    assert "Left out 1 corrupt episodes" in capsys.readouterr().out
+    assert "00000-of-00002 at byte 0: the checksum" in index.corrupt[0]
+
+
+def test_a_truncated_shard_is_found_and_counted(tmp_path):
+    folder = fake.write_dataset(tmp_path)
+    shard = _shard(folder)
+    whole = shard.read_bytes()
+    second = _open(folder).record[1, 0] - 12
+    for size in (second + 100, second):  # within the record, and exactly before it
+        shard.write_bytes(whole[:size])
+        with pytest.raises(CorruptRecord, match=f"00000-of-00002 at byte {second}"):
+            _open(folder)
+        index = _open(folder, skip_corrupt=True)
+        assert index.num_episode_steps.tolist() == [3, 4, 2]
+        assert index.counts["skipped"] == 1
+    shard.write_bytes(b"")
+    assert _open(folder, skip_corrupt=True).counts["skipped"] == 2
+
+
+def test_a_clean_shard_is_required_after_a_run_that_skipped(tmp_path, monkeypatch):
+    folder = fake.write_dataset(tmp_path)
+    _flip(_shard(folder), 12 + 1000)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build_module, "merge_shards", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _open(folder, skip_corrupt=True)
+    with pytest.raises(CorruptRecord):
+        _open(folder)
+
+
+def test_a_record_of_something_else_is_corrupt(tmp_path):
+    folder = fake.write_dataset(tmp_path, lengths=(3, 3), shards=2)
+    other = fake.write_dataset(tmp_path, name="other", lengths=(2,))
+    with RLDSWriter(tmp_path, "text", {"action": Tensor(np.int64)}) as writer:
+        writer.write_encoded("train", b"no example")
+    shutil.copy(writer.folder / "text-train.tfrecord-00000-of-00001", _shard(folder, 1))
+    with pytest.raises(CorruptRecord, match=r"00001-of-00002 at byte 12: not a tf\.t"):
+        _open(folder)
+    assert _open(folder, skip_corrupt=True).counts["skipped"] == 1
+    shard = other / "other-train.tfrecord-00000-of-00001"
+    shard.write_bytes(shard.read_bytes() * 2)
+    with pytest.raises(ValueError, match="more than the 1 episodes"):
+        _open(other)
+
+
+def test_a_missing_camera_lists_the_images(folder, tmp_path):
+    spec = dataclasses.replace(SPEC, cameras={"primary": "steps/observation/front"})
+    message = r"'primary'.*'steps/observation/front'.*'steps/observation/wrist_image'"
+    with pytest.raises(ValueError, match=message):
+        _open(folder, spec, out=tmp_path / "index")
+
+
+def test_an_action_of_the_wrong_width_names_the_episode(folder, tmp_path):
+    spec = dataclasses.replace(SPEC, action=("relative", "gripper"))
+    message = r"\[\d, 4\]; expected \[\d, 2\].*\(episode 0 of .*fake-.*, at byte 12\)"
+    for workers in (1, 2):
+        with pytest.raises(ValueError, match=message):
+            _open(folder, spec, out=tmp_path / "index", num_workers=workers)
+
+
+def test_a_data_set_without_a_train_split_is_refused(tmp_path):
+    features = {"action": Tensor(np.float32, (1,))}
+    with RLDSWriter(tmp_path, "robot", features) as writer:
+        writer.write("all", {"action": np.zeros((1, 1))})
+    spec = DatasetSpec("robot", {}, ("absolute",), 1.0, dict)
+    with pytest.raises(ValueError, match=r"no split 'train', only \['all'\]"):
+        _open(writer.folder, spec)
+
+
+def test_a_killed_build_continues(tmp_path):
+    folder = fake.write_dataset(tmp_path, lengths=(2,) * 6, shards=6)
+    module = tmp_path / "slow.py"
+    module.write_text(
+        "import dataclasses, time\n"
+        "from pathlib import Path\n"
+        "from vla_jax.data.standardize import DATASETS\n"
+        "LOG = Path(__file__).with_name('log')\n"
+        "def slow(raw):\n"
+        "    number = round(float(raw.arrays['steps/action'][0, 0]) * 100)\n"
+        "    with LOG.open('a') as file:\n"
+        "        file.write(f'{number}\\n')\n"
+        "    if number == 3 and LOG.with_name('wait').exists():\n"
+        "        time.sleep(60)\n"
+        "    return DATASETS['metaworld'].standardize(raw)\n"
+        "SLOW = dataclasses.replace(DATASETS['metaworld'], standardize=slow)\n"
+    )
+    wait, log = tmp_path / "wait", tmp_path / "log"
+    wait.touch()
+    command = [sys.executable, str(ROOT / "launch" / "index.py")]
+    command += [f"--data_dir={folder}", f"--spec={module}:SLOW", "--workers=1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while "3\n" not in (log.read_text() if log.exists() else ""):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not (folder / "vla_index" / "metaworld").exists()
+
+    wait.unlink()
+    output = subprocess.check_output(command, cwd=tmp_path, text=True)
+    assert "7 episodes, 14 steps" in output
+    # Episodes 0 to 2 were done before; 3 was begun, and is done again.
+    assert log.read_text().split() == ["0", "1", "2", "3", "3", "4", "5", "6"]
+    beside = sorted(path.name for path in (folder / "vla_index").iterdir())
+    assert beside == [".metaworld.lock", "metaworld"]
+
+
+def test_the_command_prints_errors_without_a_traceback(tmp_path):
+    command = [sys.executable, str(ROOT / "launch" / "index.py")]
+    result = subprocess.run(
+        [*command, f"--data_dir={tmp_path}"], capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert "it is empty" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_build_index_returns_its_folder(folder, tmp_path):
+    path = build_index(folder, "metaworld", out=tmp_path / "i", progress=False)
+    assert path == tmp_path / "i"
+    assert (path / "index.json").exists()
+
+
+def test_indexing_leaves_tensorflow_alone(folder, tmp_path):
+    code = (
+        "import sys; from vla_jax.data.index import open_index;"
+        "open_index(sys.argv[1], 'metaworld', out=sys.argv[2], progress=False);"
+        "assert not {'tensorflow', 'torch', 'jax'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(folder), str(tmp_path / "index")]
+    subprocess.run(command, check=True)
