@@ -1,0 +1,1 @@
+"""Training: optimizer, step, sharding, checkpoints and the loop that joins them."""
