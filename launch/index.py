@@ -53,7 +53,7 @@ def main(argv):
             num_workers=_WORKERS.value,
             skip_corrupt=_SKIP_CORRUPT.value,
         )
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         sys.exit(f"{error}")
     skipped = index.counts["skipped"]
     note = f", {skipped} corrupt episodes left out" if skipped else ""

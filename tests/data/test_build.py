@@ -1,6 +1,7 @@
 """Indexes are built once, continue after a kill, and name what is wrong."""
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -141,6 +142,8 @@ def test_a_flipped_byte_is_found_and_can_be_skipped(tmp_path, capsys):
     assert index.num_episode_steps.tolist() == [5, 4, 2]
     np.testing.assert_allclose(index.action[0, 0], fake.action(1, 0)[0])
     assert "Left out 1 corrupt episodes" in capsys.readouterr().out
+    _open(folder)
+    assert "leaves out 1 corrupt episodes" in capsys.readouterr().out
     assert "00000-of-00002 at byte 0: the checksum" in index.corrupt[0]
 
 
@@ -276,3 +279,29 @@ def test_indexing_leaves_tensorflow_alone(folder, tmp_path):
     )
     command = [sys.executable, "-c", code, str(folder), str(tmp_path / "index")]
     subprocess.run(command, check=True)
+
+
+def test_a_truncated_shard_of_unknown_length_is_counted(tmp_path):
+    folder = fake.write_dataset(tmp_path)
+    path = folder / "dataset_info.json"
+    info = json.loads(path.read_text())
+    for split in info["splits"]:
+        del split["shardLengths"]
+    path.write_text(json.dumps(info))
+    assert _open(folder).num_episode_steps.tolist() == [3, 5, 4, 2]
+    _shard(folder, 1).write_bytes(_shard(folder, 1).read_bytes()[:-1])
+    with pytest.raises(CorruptRecord, match="00001-of-00002 at byte 0"):
+        _open(folder)
+    index = _open(folder, skip_corrupt=True)
+    assert index.counts["skipped"] == 1
+    assert index.num_episode_steps.tolist() == [3, 5, 2]
+
+
+def test_an_error_of_a_users_function_names_the_episode(folder, tmp_path):
+    def broken(raw):
+        return {}["action"]
+
+    spec = dataclasses.replace(SPEC, standardize=broken)
+    with pytest.raises(KeyError) as error:
+        _open(folder, spec, out=tmp_path / "index")
+    assert "in episode 0 of" in error.value.__notes__[0]

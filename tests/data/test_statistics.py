@@ -47,7 +47,7 @@ def test_few_values_are_exact():
     np.testing.assert_allclose(stats.q99, np.quantile(x, 0.99, axis=0), rtol=1e-6)
 
 
-@pytest.mark.parametrize("sizes", [(100_000,), (5, 4096, 1777)])
+@pytest.mark.parametrize("sizes", [(100_000,), (5, 8192, 1777)])
 def test_many_values_stay_within_the_stated_error(sizes):
     rng = np.random.default_rng(1)
     x = np.stack(
@@ -60,8 +60,8 @@ def test_many_values_stay_within_the_stated_error(sizes):
     ).astype(np.float32)
     stats = _stream(x, sizes).finish()
     _assert_matches(stats, x.astype(np.float64))
-    assert 0 < stats.quantile_error < 2e-3
-    assert len(_stream(x, sizes).state()["samples"]) < 8 * 4096
+    assert 0 < stats.quantile_error < 1e-3
+    assert len(_stream(x, sizes).state()["samples"]) < 6 * 8192
 
 
 def test_merged_parts_equal_one_pass():
@@ -71,16 +71,16 @@ def test_merged_parts_equal_one_pass():
     for part in np.split(x, [0, 10, 20_000, 20_001]):
         merged.merge(_stream(part, (999,)))
     _assert_matches(merged.finish(), x.astype(np.float64))
-    assert merged.finish().quantile_error < 2e-3
+    assert merged.finish().quantile_error < 1e-3
 
 
 def test_state_survives_a_file(tmp_path):
-    x = np.random.default_rng(3).normal(size=(10_000, 2)).astype(np.float32)
-    streaming = _stream(x[:9000])
+    x = np.random.default_rng(3).normal(size=(20_000, 2)).astype(np.float32)
+    streaming = _stream(x[:9001])
     np.savez(tmp_path / "state.npz", **streaming.state())
     restored = Streaming.from_state(np.load(tmp_path / "state.npz"))
     for each in (streaming, restored):
-        each.update(x[9000:])
+        each.update(x[9001:])
     assert restored.finish().to_json() == streaming.finish().to_json()
 
 

@@ -38,7 +38,7 @@ VALIDATION_SPLITS = ("val", "validation", "test")
 _WORKER_BYTES = 64 * 2**20  # shards below this are not worth a process of their own
 
 
-def build(
+def build_at(
     folder: RLDSFolder,
     spec: DatasetSpec,
     out: Path,
@@ -134,8 +134,11 @@ def check_cameras(folder: RLDSFolder, spec: DatasetSpec):
     for kind, cameras in (("camera", spec.cameras), ("depth camera", spec.depth)):
         for camera, key in cameras.items():
             feature = folder.features.get(key)
-            packed = feature is not None and feature.encoding in ("zlib", "bytes")
-            if feature is None or not (feature.kind == "image" or packed):
+            # Depth may also be a tensor that tfds packed into bytes.
+            packed = ("zlib", "bytes") if kind == "depth camera" else ()
+            if feature is None or not (
+                feature.kind == "image" or feature.encoding in packed
+            ):
                 images = sorted(
                     name
                     for name, feature in folder.features.items()

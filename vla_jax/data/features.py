@@ -179,7 +179,10 @@ def _parse_leaf(feature: Mapping) -> FeatureSpec:
         content = feature["image"]
         encoding = content.get("encodingFormat", "")
         return FeatureSpec(
-            "image", content.get("dtype", "uint8"), _shape(content), encoding
+            "image",
+            content.get("dtype", "uint8"),
+            _shape(content) or (-1, -1, 3),
+            encoding,
         )
     if "text" in feature:
         return FeatureSpec("text", "string", ())

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from etils import epath
 
-from vla_jax.data.build import VALIDATION_SPLITS, build, fingerprint, why_rebuild
+from vla_jax.data.build import VALIDATION_SPLITS, build_at, fingerprint, why_rebuild
 from vla_jax.data.rlds import RLDSFolder, open_rlds
 from vla_jax.data.standardize import DatasetSpec, resolve_spec
 from vla_jax.data.statistics import Statistics
@@ -198,7 +198,13 @@ def open_index(
             skip_corrupt=skip_corrupt,
             progress=progress,
         )
-    return Index(out, folder.path, spec)
+    index = Index(out, folder.path, spec)
+    if index.counts["skipped"] and not reason:
+        print(
+            f"The index {out} leaves out {index.counts['skipped']} corrupt episodes. "
+            "Delete it once their shards are repaired."
+        )
+    return index
 
 
 def build_index(
@@ -223,7 +229,7 @@ def build_index(
     reason = why_rebuild(out, fingerprint(folder, spec))
     if reason:
         print(f"Building the index {out} ({reason}).")
-    return build(
+    return build_at(
         folder,
         spec,
         out,

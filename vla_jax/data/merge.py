@@ -39,15 +39,17 @@ def merge_shards(
     episodes, corrupt, start, num_episodes = [], [], 0, 0
     for number, (job, (split, held_out)) in enumerate(zip(jobs, splits, strict=True)):
         with np.load(job.out) as shard:
-            for offset, reason in read_json(shard["corrupt"]):
-                corrupt.append(f"{job.shard.path} at byte {offset}: {reason}")
+            errors = read_json(shard["corrupt"])
+            corrupt += [f"{job.shard.path} at byte {at}: {why}" for at, why in errors]
             record = shard["record"]
-            counts["skipped"] += len(job.counted) - len(record)
+            # One broken length hides every episode after it.
+            counts["skipped"] += max(len(job.counted) - len(record), len(errors))
             if not len(record):
                 continue
             lengths = shard["num_episode_steps"]
             stop = start + int(lengths.sum())
-            ids = [languages.setdefault(t, len(languages)) for t in _texts(shard)]
+            texts = read_json(shard["languages"])
+            ids = [languages.setdefault(text, len(languages)) for text in texts]
             table = np.array([*ids, -1], np.int32)  # -1 stays -1
             for key, array in arrays.items():
                 array[start:stop] = _rows(shard, key, array, table, number)
@@ -128,10 +130,6 @@ def _create(out: Path, key: str, num_steps: int, width: int | None) -> np.ndarra
         np.save(path, np.zeros(shape, dtype))
         return np.zeros(shape, dtype)
     return np.lib.format.open_memmap(path, "w+", dtype, shape)
-
-
-def _texts(shard) -> list[str]:
-    return read_json(shard["languages"])
 
 
 def _rows(shard, key: str, array: np.ndarray, table: np.ndarray, number: int):

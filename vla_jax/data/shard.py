@@ -86,6 +86,9 @@ def index_shard(job: ShardJob) -> Path:
             raise ValueError(
                 f"{error} (episode {position} of {path}, at byte {offset})"
             ) from error
+        except Exception as error:  # of a user's standardize function
+            error.add_note(f"in episode {position} of {path}, at byte {offset}")
+            raise
         builder.records.append((position, offset, len(payload)))
     missing = len(job.counted) - builder.num_episodes - len(errors)
     if missing > 0:
