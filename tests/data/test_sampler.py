@@ -173,6 +173,15 @@ def test_epochs_and_seeds_differ():
     assert np.mean(first == other) < 0.1
 
 
+def test_many_steps_at_once_are_the_same_as_one_by_one():
+    batch = {"seed": 3, "batch_size": 4, "sizes": [7, 9], "weights": [1.0, 2.0]}
+    dataset, number = sample(np.arange(5, 15), **batch, host=1, num_hosts=2)
+    for row, step in enumerate(range(5, 15)):
+        one = sample(step, **batch, host=1, num_hosts=2)
+        np.testing.assert_array_equal(dataset[row], one[0])
+        np.testing.assert_array_equal(number[row], one[1])
+
+
 def test_dtypes_are_the_promised_ones():
     dataset, number = sample(3, seed=0, batch_size=4, sizes=[5, 6], weights=[1, 1])
     assert dataset.dtype == np.int32 and number.dtype == np.int64

@@ -89,7 +89,7 @@ def choose(i: np.ndarray, weights: Sequence[float]) -> tuple[np.ndarray, np.ndar
 
 
 def sample(
-    step: int,
+    step: np.ndarray | int,
     *,
     seed: int,
     batch_size: int,
@@ -104,7 +104,7 @@ def sample(
     Every data set runs through all of its samples before any of them comes again.
 
     Args:
-      step: number of the batch, from 0.
+      step: number of the batch, from 0; or an array of such numbers.
       seed: seed of the run.
       batch_size: samples in the batch over all hosts.
       sizes: number of samples of each data set.
@@ -114,6 +114,7 @@ def sample(
 
     Returns:
       data set, int32 [b], and sample in it, int64 [b]; `b` is `batch_size / num_hosts`.
+      For an array of steps its shape stands before `b`.
 
     Raises:
       ValueError: a batch that hosts cannot share evenly, a host that does not exist, or
@@ -133,9 +134,8 @@ def sample(
                 "set its weight to 0 or leave it out."
             )
     share = batch_size // num_hosts
-    dataset, position = choose(
-        step * batch_size + host * share + np.arange(share), weights
-    )
+    first = np.asarray(step, np.int64)[..., None] * batch_size + host * share
+    dataset, position = choose(first + np.arange(share), weights)
     size = np.asarray(sizes, np.int64)[dataset]
     epoch, place = np.divmod(position, size)
     return dataset, permute(place, size, hash_numbers(seed, dataset, epoch))

@@ -1,0 +1,300 @@
+"""What a run trains on: opened indexes, weights, tokenizer, and the sizes of a batch.
+
+A `Source` is only a description. It is cheap to pickle, has no threads and no open
+files of its own, and `metadata` condenses it to what a checkpoint needs to be used
+where the data is not.
+"""
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from vla_jax.data.build import VALIDATION_SPLITS
+from vla_jax.data.index import Index, open_index
+from vla_jax.data.standardize import resolve_spec
+from vla_jax.data.statistics import NORMALIZATIONS
+from vla_jax.data.text import Tokenizer
+
+
+class Place(typing.NamedTuple):
+    """Where samples lie; all arrays are [b]."""
+
+    episode: np.ndarray  # number within the data set
+    step: np.ndarray  # within the episode
+    length: np.ndarray  # of the episode, in steps
+    first_step: np.ndarray  # of the episode, within the data set
+
+
+@dataclasses.dataclass(frozen=True)
+class Episodes:
+    """The episodes of one split, end to end: every step of them is one sample.
+
+    Attributes:
+        number: int32 [e], numbers within the data set.
+        length: int64 [e], in steps.
+        first_step: int64 [e], within the data set.
+        first_sample: int64 [e], within the split.
+    """
+
+    number: np.ndarray
+    length: np.ndarray
+    first_step: np.ndarray
+    first_sample: np.ndarray
+
+    @property
+    def num_samples(self) -> int:
+        return int(self.length.sum())
+
+    def locate(self, sample: np.ndarray) -> Place:
+        """Finds the steps that samples [b] start at, by bisection."""
+        row = np.searchsorted(self.first_sample, sample, side="right") - 1
+        return Place(
+            self.number[row],
+            sample - self.first_sample[row],
+            self.length[row],
+            self.first_step[row],
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """Data sets to train on and how a batch is made of them; see `open_source`.
+
+    Attributes:
+        indexes: one per data set.
+        weights: share of each data set in the mixture, in any unit.
+        tokenizer: of the instructions.
+        cameras: standard names, the images of every batch.
+        image_size: height and width in pixels.
+        window: frames the policy sees.
+        chunk: actions it predicts.
+        normalization: kind for "action" and "proprio".
+        text_length: tokens of an instruction.
+        truncate: cut longer instructions off instead of refusing them.
+        batch_size: samples per step over all hosts.
+        num_threads: threads that decode images; 0 decodes in the calling thread.
+        prefetch: batches made ahead.
+    """
+
+    indexes: tuple[Index, ...]
+    weights: tuple[float, ...]
+    tokenizer: Tokenizer
+    cameras: tuple[str, ...]
+    image_size: tuple[int, int]
+    window: int
+    chunk: int
+    normalization: Mapping[str, str]
+    text_length: int
+    truncate: bool
+    batch_size: int
+    num_threads: int
+    prefetch: int
+
+    @functools.cached_property
+    def statistics(self) -> tuple[Mapping[str, Any], ...]:
+        """Per data set: "action" and "proprio" of its training split."""
+        return tuple(index.statistics for index in self.indexes)
+
+    @functools.cached_property
+    def action_dim(self) -> int:
+        """Size of the widest action."""
+        return max(index.action.shape[1] for index in self.indexes)
+
+    @functools.cached_property
+    def proprio_dim(self) -> int:
+        """Size of the widest proprio."""
+        return max(index.proprio.shape[1] for index in self.indexes)
+
+    @functools.cached_property
+    def instructions(self) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+        """Per data set: tokens and mask, [languages, l], of all its instructions."""
+        return tuple(
+            self.tokenizer.encode(
+                index.languages, self.text_length, truncate=self.truncate
+            )
+            for index in self.indexes
+        )
+
+    def episodes(self, split: str) -> tuple[Episodes, ...]:
+        """Per data set: the episodes of split "train" or "validation"."""
+        if split not in self._episodes:
+            raise ValueError(
+                f"Unknown split '{split}'; choose one of {sorted(self._episodes)}."
+            )
+        return self._episodes[split]
+
+    def sizes(self, split: str) -> tuple[int, ...]:
+        """Per data set: number of samples in split "train" or "validation"."""
+        return tuple(episodes.num_samples for episodes in self.episodes(split))
+
+    def metadata(self) -> dict:
+        """All that using the policy needs to know of its data, ready for JSON."""
+        return {
+            "datasets": [
+                {
+                    "name": index.spec.name,
+                    "weight": weight,
+                    "cameras": list(index.cameras),
+                    "action": list(index.spec.action),
+                    "control_hz": index.spec.control_hz,
+                    "num_episodes": len(episodes.number),
+                    "num_steps": episodes.num_samples,
+                    "action_dim": int(index.action.shape[1]),
+                    "proprio_dim": int(index.proprio.shape[1]),
+                    "statistics": {
+                        key: value.to_json() for key, value in index.statistics.items()
+                    },
+                }
+                for index, weight, episodes in zip(
+                    self.indexes, self.weights, self.episodes("train"), strict=True
+                )
+            ],
+            "cameras": list(self.cameras),
+            "image_size": list(self.image_size),
+            "window": self.window,
+            "chunk": self.chunk,
+            "action_dim": self.action_dim,
+            "proprio_dim": self.proprio_dim,
+            "normalization": dict(self.normalization),
+            "text_length": self.text_length,
+            "vocab_size": self.tokenizer.vocab_size,
+        }
+
+    @functools.cached_property
+    def _episodes(self) -> dict[str, tuple[Episodes, ...]]:
+        return {
+            "train": tuple(_episodes(index, ("train",)) for index in self.indexes),
+            "validation": tuple(
+                _episodes(index, VALIDATION_SPLITS) for index in self.indexes
+            ),
+        }
+
+
+def open_source(config: Mapping[str, Any]) -> Source:
+    """Opens the data sets of a config, indexing those that never were.
+
+    Args:
+      config: the `data` section as a plain dict: `datasets`, a tuple of dicts with
+        `path`, `spec` and `weight` (1 if left out); `cameras`; `image_size`;
+        `window`; `chunk`; `normalization`, a dict with "action" and "proprio"; `text`,
+        a dict with `length`, `model` (empty: the shipped one) and `truncate` (False
+        if left out); `batch_size`; `num_threads`; `prefetch`.
+
+    Raises:
+      ValueError: a missing or unknown key, a camera that no data set has, an
+        instruction that is too long, or a data set without training steps.
+    """
+    _check_keys("data", config, _KEYS)
+    _check_keys("data.normalization", config["normalization"], ("action", "proprio"))
+    _check_keys("data.text", config["text"], ("length", "model"), ("truncate",))
+    for key, kind in config["normalization"].items():
+        if kind not in NORMALIZATIONS:
+            raise ValueError(
+                f"Unknown data.normalization.{key} '{kind}'; "
+                f"choose one of {list(NORMALIZATIONS)}."
+            )
+    if not config["datasets"]:
+        raise ValueError("data.datasets is empty; name at least one data set.")
+    indexes = []
+    for number, dataset in enumerate(config["datasets"]):
+        _check_keys(f"data.datasets[{number}]", dataset, ("path", "spec"), ("weight",))
+        indexes.append(open_index(dataset["path"], resolve_spec(dataset["spec"])))
+    source = Source(
+        indexes=tuple(indexes),
+        weights=tuple(float(d.get("weight", 1.0)) for d in config["datasets"]),
+        tokenizer=Tokenizer.from_file(config["text"]["model"]),
+        cameras=tuple(config["cameras"]),
+        image_size=tuple(config["image_size"]),
+        window=config["window"],
+        chunk=config["chunk"],
+        normalization=dict(config["normalization"]),
+        text_length=config["text"]["length"],
+        truncate=config["text"].get("truncate", False),
+        batch_size=config["batch_size"],
+        num_threads=config["num_threads"],
+        prefetch=config["prefetch"],
+    )
+    _check_source(source)
+    return source
+
+
+_KEYS = (
+    "datasets",
+    "cameras",
+    "image_size",
+    "window",
+    "chunk",
+    "normalization",
+    "text",
+    "batch_size",
+    "num_threads",
+    "prefetch",
+)
+_LEAST = {"window": 1, "chunk": 1, "batch_size": 1, "num_threads": 0, "prefetch": 0}
+
+
+def _check_keys(
+    name: str,
+    config: Mapping[str, Any],
+    required: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+) -> None:
+    """Refuses a section with missing or unknown keys, naming them."""
+    missing = [key for key in required if key not in config]
+    unknown = [key for key in config if key not in required + optional]
+    if missing or unknown:
+        raise ValueError(
+            f"{name} must have the keys {sorted(required)}"
+            + (f" and may have {sorted(optional)}" if optional else "")
+            + (f"; missing: {missing}" if missing else "")
+            + (f"; unknown: {unknown}" if unknown else "")
+            + "."
+        )
+
+
+def _check_source(source: Source) -> None:
+    """Refuses what would otherwise fail in the middle of training."""
+    cameras = sorted({camera for index in source.indexes for camera in index.cameras})
+    for camera in source.cameras:
+        if camera not in cameras:
+            raise ValueError(
+                f"No data set has a camera '{camera}'; data.cameras can be {cameras}."
+            )
+    for key, least in _LEAST.items():
+        if getattr(source, key) < least:
+            raise ValueError(
+                f"data.{key} must be at least {least}, got {getattr(source, key)}."
+            )
+    for index, size, weight in zip(
+        source.indexes, source.sizes("train"), source.weights, strict=True
+    ):
+        if not size:
+            raise ValueError(
+                f"Data set '{index.spec.name}' at {index.path} has no steps in its "
+                f"split 'train'; its splits are {list(index.split_names)}."
+            )
+        if weight < 0:
+            raise ValueError(
+                f"Data set '{index.spec.name}' has weight {weight}; "
+                "weights must not be negative."
+            )
+    _ = source.instructions  # refuses an instruction that is too long
+
+
+def _episodes(index: Index, splits: tuple[str, ...]) -> Episodes:
+    """The episodes of the first of these splits that the data set has."""
+    present = [split for split in splits if split in index.split_names]
+    number = (
+        index.split_episodes(present[0]) if present else np.zeros(0, np.int32)
+    ).astype(np.int32)
+    length = index.num_episode_steps[number].astype(np.int64)
+    return Episodes(
+        number=number,
+        length=length,
+        first_step=np.asarray(index.first_step[number], np.int64),
+        first_sample=np.cumsum(length) - length,
+    )
