@@ -183,7 +183,7 @@ def test_a_record_of_something_else_is_corrupt(tmp_path):
     with RLDSWriter(tmp_path, "text", {"action": Tensor(np.int64)}) as writer:
         writer.write_encoded("train", b"no example")
     shutil.copy(writer.folder / "text-train.tfrecord-00000-of-00001", _shard(folder, 1))
-    with pytest.raises(CorruptRecord, match=r"00001-of-00002 at byte 12: not a tf\.t"):
+    with pytest.raises(CorruptRecord, match=r"00001-of-00002 at byte 0: not a tf\.t"):
         _open(folder)
     assert _open(folder, skip_corrupt=True).counts["skipped"] == 1
     shard = other / "other-train.tfrecord-00000-of-00001"
@@ -201,7 +201,7 @@ def test_a_missing_camera_lists_the_images(folder, tmp_path):
 
 def test_an_action_of_the_wrong_width_names_the_episode(folder, tmp_path):
     spec = dataclasses.replace(SPEC, action=("relative", "gripper"))
-    message = r"\[\d, 4\]; expected \[\d, 2\].*\(episode 0 of .*fake-.*, at byte 12\)"
+    message = r"\[\d, 4\]; expected \[\d, 2\].*\(episode 0 of .*fake-.*, at byte 0\)"
     for workers in (1, 2):
         with pytest.raises(ValueError, match=message):
             _open(folder, spec, out=tmp_path / "index", num_workers=workers)

@@ -18,7 +18,7 @@ from vla_jax.data.features import FeatureSpec
 from vla_jax.data.rlds import RawEpisode, Shard, episode_from_record
 from vla_jax.data.standardize import DatasetSpec, Episode, standardize_episode
 from vla_jax.data.statistics import Streaming
-from vla_jax.data.tfrecord import CorruptRecord, iterate_records
+from vla_jax.data.tfrecord import HEADER, CorruptRecord, iterate_records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def index_shard(job: ShardJob) -> Path:
         try:
             raw = episode_from_record(payload, job.features)
         except ValueError as error:
-            corrupt = CorruptRecord(path, offset, str(error))
+            corrupt = CorruptRecord(path, offset - HEADER, str(error))
             if not job.skip_corrupt:
                 raise corrupt from error
             errors.append(corrupt)
@@ -84,10 +84,12 @@ def index_shard(job: ShardJob) -> Path:
             builder.append(raw, episode, bool(job.counted[position]))
         except ValueError as error:
             raise ValueError(
-                f"{error} (episode {position} of {path}, at byte {offset})"
+                f"{error} (episode {position} of {path}, at byte {offset - HEADER})"
             ) from error
         except Exception as error:  # of a user's standardize function
-            error.add_note(f"in episode {position} of {path}, at byte {offset}")
+            error.add_note(
+                f"in episode {position} of {path}, at byte {offset - HEADER}"
+            )
             raise
         builder.records.append((position, offset, len(payload)))
     missing = len(job.counted) - builder.num_episodes - len(errors)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import google_crc32c
 import numpy as np
 
-_HEADER = 12  # length and its checksum
+HEADER = 12  # bytes of the length and its checksum, before every payload
 _FOOTER = 4  # checksum of the payload
 _KINDS = {1: "bytes", 2: "float", 3: "int64"}  # fields of tf.train.Feature
 _COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda")  # GZIP, ZLIB
@@ -90,7 +90,7 @@ def iterate_records(
         length, reason = _read_header(view, offset, shard)
         if reason:
             return report(offset, reason)
-        start, end = offset + _HEADER, offset + _HEADER + length
+        start, end = offset + HEADER, offset + HEADER + length
         if end + _FOOTER > size:
             return report(
                 offset, f"its {length} bytes end beyond the file ({size} bytes)"
@@ -111,7 +111,7 @@ def count_records(view, shard: str) -> int:
         length, reason = _read_header(view, offset, shard)
         if reason:
             break
-        offset += _HEADER + length + _FOOTER
+        offset += HEADER + length + _FOOTER
         count += offset <= len(view)
     return count
 
@@ -141,7 +141,7 @@ def write_record(file: BinaryIO, payload: bytes) -> int:
     file.write(struct.pack("<I", _masked_crc(length)))
     file.write(payload)
     file.write(struct.pack("<I", _masked_crc(payload)))
-    return _HEADER + len(payload) + _FOOTER
+    return HEADER + len(payload) + _FOOTER
 
 
 def encode_example(features: dict[str, list[bytes] | np.ndarray]) -> bytes:
@@ -164,8 +164,8 @@ def encode_example(features: dict[str, list[bytes] | np.ndarray]) -> bytes:
 
 def _read_header(view: memoryview, offset: int, shard: str) -> tuple[int, str]:
     """Length of the record at `offset`, and what is wrong with its header."""
-    header = bytes(view[offset : offset + _HEADER])
-    if len(header) < _HEADER:
+    header = bytes(view[offset : offset + HEADER])
+    if len(header) < HEADER:
         return 0, f"the file ends within its header, after {len(header)} bytes"
     length, crc = struct.unpack("<QI", header)
     if _masked_crc(header[:8]) == crc:
