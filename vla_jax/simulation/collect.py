@@ -139,10 +139,10 @@ class Collector:
             payload = encode_episode(features, METADATA_FEATURES, steps, metadata)
         num_steps = len(steps["action"])
         kind = "success" if success else "failed"
-        stem = self._staging / task / f"{number:06d}.{num_steps}"
-        partial = stem.with_name(f"{stem.name}.partial")
+        place = self._staging / task
+        partial = place / f"{number:06d}.partial"
         partial.write_bytes(payload)
-        os.replace(partial, stem.with_name(f"{stem.name}.{kind}"))
+        os.replace(partial, place / f"{number:06d}.{num_steps}.{kind}")
         return num_steps, success
 
     def close(self) -> None:

@@ -18,14 +18,12 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "dunk the ball",
         "pick up the orange ball and drop it in the basket",
         "score a basket",
-        "throw the basketball into the net",
     ),
     "bin-picking": (
         "move the green block from the red bin to the blue bin",
         "pick the block out of the red bin and put it in the blue one",
         "take the green cube and place it into the blue bin",
         "transfer the block to the blue box",
-        "put the green object into the blue container",
     ),
     "box-close": (
         "put the lid on the box",
@@ -39,7 +37,6 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "push the red button in",
         "press the red button on the front of the box",
         "push the button on the side",
-        "hit the button from the front",
     ),
     "button-press-topdown": (
         "press the button from above",
@@ -87,7 +84,6 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "turn the dial",
         "rotate the dial",
         "turn the knob on the table",
-        "twist the dial around",
         "rotate the black knob",
     ),
     "disassemble": (
@@ -137,7 +133,6 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "pull the drawer open",
         "pull out the drawer",
         "open the green drawer",
-        "pull the drawer's handle",
     ),
     "faucet-close": (
         "close the faucet",
@@ -158,20 +153,17 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "pick up the hammer and hit the nail",
         "drive the nail in with the red hammer",
         "use the hammer to knock in the nail",
-        "pound the nail into the wood",
     ),
     "hand-insert": (
         "put the block into the hole",
         "insert the brown block into the hole in the table",
         "pick up the block and lower it into the hole",
         "place the cube inside the hole",
-        "drop the block in the hole and hold it there",
     ),
     "handle-press": (
         "press the handle down",
         "push down the handle",
         "press the red handle",
-        "push the lever of the press down",
         "lower the handle",
     ),
     "handle-press-side": (
@@ -214,7 +206,6 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "pull the peg out of its hole",
         "take the plug out of the socket",
         "pull the plug out sideways",
-        "remove the peg from the side of the box",
     ),
     "pick-out-of-hole": (
         "pick the puck out of the hole",
@@ -256,7 +247,6 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "drag the black disk out of the net to the side",
         "move the hockey puck to the right out of the goal",
         "pull the plate sideways out of the cabinet",
-        "bring the disk out of the net sideways",
     ),
     "plate-slide-side": (
         "slide the plate sideways into the goal",
@@ -333,7 +323,6 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "push the brown block off the edge of the table",
         "sweep the cube to the right off the table",
         "wipe the block off the table",
-        "knock the wooden block off the side of the table",
     ),
     "sweep-into": (
         "sweep the block into the hole",
@@ -353,7 +342,6 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "open the window",
         "slide the window open",
         "push the window handle to open it",
-        "let some fresh air in",
         "slide the window open by its handle",
     ),
 }

@@ -19,11 +19,11 @@ class TaskPlan:
         self._done: dict[int, tuple[int, bool]] = {}
         self._playing: set[int] = set()
         for path in folder.iterdir():
-            number, num_steps, kind = path.name.split(".")
-            if kind == "partial":
+            if path.suffix == ".partial":
                 path.unlink()
-            else:
-                self._done[int(number)] = (int(num_steps), kind == "success")
+                continue
+            number, num_steps, kind = path.name.split(".")
+            self._done[int(number)] = (int(num_steps), kind == "success")
 
     @property
     def kept(self) -> list[int]:

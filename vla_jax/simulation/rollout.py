@@ -213,7 +213,7 @@ class Player:
     def _step(self, action: np.ndarray, render: bool) -> State:
         observation, _, success = self._environment.step(action, render=render)
         self._steps += 1
-        return self._state(observation, success, render)
+        return self._state(observation, bool(success), render)
 
     def _state(self, observation: dict, success: bool, render: bool) -> State:
         environment = self._environment

@@ -1,0 +1,110 @@
+"""The evaluation command, with a stand-in for the policy."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+
+from vla_jax.serving.agent import Agent
+
+_FILE = Path(__file__).parents[2] / "launch" / "evaluate.py"
+
+
+@pytest.fixture(scope="module")
+def command():
+    """The module of the command; its flags can be defined only once."""
+    spec = importlib.util.spec_from_file_location("launch_evaluate", _FILE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["launch_evaluate"] = module
+    spec.loader.exec_module(module)
+    if not module.FLAGS.is_parsed():
+        module.FLAGS(["evaluate", "--checkpoint=none", "--tasks=none"])
+    return module
+
+
+class _Pusher:
+    """Moves the hand forward or not at all; the coffee button lies ahead."""
+
+    cameras = ("primary",)
+    image_size = (16, 16)
+
+    def __init__(self, motion):
+        self._motion = motion
+
+    def reset(self, slot, seed):
+        pass
+
+    def needs_image(self, slot):
+        return False
+
+    def act(self, slots, observations, instructions):
+        assert all("coffee" in words or words == "" for words in instructions)
+        return np.tile(np.float32([0, self._motion, 0, 0]), (len(slots), 1))
+
+
+def _checkpoint(folder):
+    place = folder / "checkpoints"
+    (place / "40").mkdir(parents=True)
+    (place / "config.json").write_text('{"evaluation": {"horizon": 30}}')
+    (place / "40" / "files.json").write_text(str(folder))
+    return str(folder)
+
+
+def _load(folder, *, step, execute, ensemble):
+    assert step == 40 and execute is None and ensemble == 0.01
+    return _Pusher(motion=1.0 if "good" in str(folder) else 0.0)
+
+
+def _main(command, monkeypatch, **flags):
+    if importlib.util.find_spec("metaworld") is None:
+        pytest.skip("metaworld is not installed")
+    monkeypatch.setattr(Agent, "from_checkpoint", _load)
+    fixed = {"tasks": ["coffee-button"], "episodes": 2, "videos": 0, "ensemble": 0.01}
+    with flagsaver.flagsaver(**{**fixed, **flags}):
+        command.main([])
+
+
+def test_two_checkpoints_are_compared_on_identical_episodes(
+    command, monkeypatch, tmp_path, capsys
+):
+    names = [_checkpoint(tmp_path / name) for name in ("good", "bad")]
+    out = tmp_path / "out"
+    _main(command, monkeypatch, checkpoint=names, out=str(out))
+    first, second = (
+        json.loads((out / place / "evaluation.json").read_text())
+        for place in ("first", "second")
+    )
+    assert [e["seed"] for e in first["episodes"]] == [
+        e["seed"] for e in second["episodes"]
+    ]
+    assert second["mean_success"] == 0
+    assert [e["steps"] for e in second["episodes"]] == [30, 30]
+    assert first["settings"]["step"] == 40 and first["settings"]["seed"] == 7
+    rows = json.loads((out / "comparison.json").read_text())
+    assert rows["first"] == names[0]
+    wins = first["tasks"]["coffee-button"]["successes"]
+    assert rows["tasks"]["all tasks"]["only_first"] == wins
+    printed = capsys.readouterr().out
+    assert "McNemar" in printed and "95 % interval" in printed
+
+
+def test_the_default_place_is_beside_the_checkpoint(command, monkeypatch, tmp_path):
+    name = _checkpoint(tmp_path / "good")
+    _main(command, monkeypatch, checkpoint=[name], episodes=1, blank="language")
+    report = tmp_path / "good" / "evaluation" / "evaluation.json"
+    assert json.loads(report.read_text())["settings"]["blank"] == "language"
+
+
+def test_mistakes_are_one_sentence(command, monkeypatch, tmp_path):
+    name = _checkpoint(tmp_path / "good")
+    for flags, message in (
+        ({"checkpoint": [name], "tasks": ["opn"]}, "Unknown metaworld task 'opn'"),
+        ({"checkpoint": [name] * 3}, "3 checkpoints came"),
+        ({"checkpoint": [str(tmp_path / "no")]}, "does not exist"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            _main(command, monkeypatch, **flags)

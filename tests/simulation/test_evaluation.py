@@ -1,0 +1,175 @@
+"""Intervals, tests of significance, and evaluations that continue."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.simulation.fake_environment import FakeAgent, FakeEnvironment
+from vla_jax.simulation.ablation import ablate
+from vla_jax.simulation.environment import episode_seed
+from vla_jax.simulation.evaluation import (
+    compare,
+    evaluate,
+    format_comparison,
+    format_table,
+    mcnemar,
+    summarize,
+    wilson_interval,
+)
+from vla_jax.simulation.rollout import Result
+from vla_jax.simulation.workers import WorkerError
+
+
+def _evaluate(
+    agent, out, tasks=("left", "right"), episodes=3, settings=None, **options
+):
+    return evaluate(
+        agent,
+        out,
+        tasks,
+        FakeEnvironment,
+        episodes=episodes,
+        seed=5,
+        settings=settings or {"checkpoint": "a"},
+        progress=False,
+        **options,
+    )
+
+
+def _results(outcomes):
+    return [
+        Result("left", number, 100 + number, "go left", success, 4)
+        for number, success in enumerate(outcomes)
+    ]
+
+
+def test_wilson_interval_matches_published_values():
+    # Newcombe (1998), table I, method 3.
+    np.testing.assert_allclose(wilson_interval(81, 263), (0.2553, 0.3662), atol=5e-5)
+    np.testing.assert_allclose(wilson_interval(15, 148), (0.0624, 0.1605), atol=5e-5)
+    np.testing.assert_allclose(wilson_interval(0, 20), (0.0, 0.1611), atol=5e-5)
+    np.testing.assert_allclose(wilson_interval(29, 29), (0.8830, 1.0), atol=5e-5)
+
+
+def test_impossible_counts_are_refused():
+    for k, n in ((3, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="impossible"):
+            wilson_interval(k, n)
+    with pytest.raises(ValueError, match="negative"):
+        mcnemar(-1, 2)
+
+
+def test_mcnemar_is_the_two_sided_binomial_test():
+    assert mcnemar(0, 0) == 1
+    assert mcnemar(1, 1) == 1
+    assert mcnemar(0, 5) == mcnemar(5, 0) == 2 / 32
+    assert mcnemar(2, 8) == pytest.approx(2 * (1 + 10 + 45) / 1024)
+
+
+def test_a_report_counts_every_task_and_averages_over_tasks():
+    results = [*_results([True, False, True]), Result("up", 0, 9, "go up", False, 6)]
+    report = summarize(results)
+    assert report["tasks"]["left"]["successes"] == 2
+    assert report["tasks"]["left"]["episodes"] == 3
+    assert report["tasks"]["left"]["interval"] == list(wilson_interval(2, 3))
+    assert report["mean_success"] == pytest.approx((2 / 3 + 0) / 2)
+    assert report["episodes"][3] == {
+        "task": "up",
+        "number": 0,
+        "seed": 9,
+        "instruction": "go up",
+        "success": False,
+        "steps": 6,
+    }
+    assert {"python", "jax", "numpy", "mujoco", "metaworld", "vla_jax"} <= set(
+        report["versions"]
+    )
+    table = format_table(report)
+    assert "66.7%" in table and "2/3" in table and "all tasks" in table
+
+
+def test_an_evaluation_writes_every_episode_with_its_pinned_seed(tmp_path):
+    report = _evaluate(FakeAgent(), tmp_path, num_videos=1)
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == report
+    assert [e["seed"] for e in report["episodes"][:3]] == [
+        episode_seed("evaluate", 5, "left", number) for number in range(3)
+    ]
+    videos = sorted(path.name for path in (tmp_path / "videos").iterdir())
+    assert videos == ["left-000.mp4", "right-000.mp4"]
+
+
+def test_an_interrupted_evaluation_continues_and_ends_the_same(tmp_path):
+    whole = _evaluate(FakeAgent(), tmp_path / "whole")
+    with pytest.raises(WorkerError, match="task 'die'"):
+        _evaluate(FakeAgent(), tmp_path / "part", ("left", "die"), num_workers=1)
+    log = tmp_path / "part" / "episodes.jsonl"
+    assert len(log.read_text().splitlines()) == 3
+    with log.open("a") as file:
+        file.write('{"task": "right", "num')  # killed in the middle of a line
+    agent = FakeAgent()
+    part = _evaluate(agent, tmp_path / "part")
+    assert part == whole
+    assert not any("left" in words for words in agent.told)
+    again = FakeAgent()
+    assert _evaluate(again, tmp_path / "part") == whole
+    assert again.calls == []
+
+
+def test_more_episodes_extend_an_evaluation(tmp_path):
+    _evaluate(FakeAgent(), tmp_path, ("left",), episodes=2)
+    agent = FakeAgent()
+    report = _evaluate(agent, tmp_path, ("left",), episodes=3)
+    assert len(report["episodes"]) == 3
+    assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 3
+
+
+def test_results_of_other_settings_are_refused(tmp_path):
+    _evaluate(FakeAgent(), tmp_path, ("left",), episodes=1)
+    with pytest.raises(ValueError, match=r"checkpoint \(there 'a', now 'b'\)"):
+        _evaluate(FakeAgent(), tmp_path, settings={"checkpoint": "b"})
+    with pytest.raises(ValueError, match="episodes is 0"):
+        _evaluate(FakeAgent(), tmp_path, episodes=0)
+
+
+def test_a_comparison_pairs_identical_episodes():
+    first = summarize(_results([True, True, False, True, True]))
+    second = summarize(_results([True, False, False, False, False]))
+    rows = compare(first, second)
+    assert rows["left"] == {
+        "both": 1,
+        "only_first": 3,
+        "only_second": 0,
+        "neither": 1,
+        "p": mcnemar(3, 0),
+    }
+    assert list(rows) == ["left", "all tasks"]
+    text = format_comparison(rows, ["runs/a", "runs/b"])
+    assert "runs/b" in text and "0.25" in text
+    with pytest.raises(ValueError, match="different episodes"):
+        compare(first, summarize(_results([True])))
+
+
+def test_ablations_change_what_the_agent_is_shown_or_told():
+    class Listener:
+        cameras, image_size = ("primary",), (2, 2)
+
+        def act(self, slots, observations, instructions):
+            self.shown, self.told = observations, instructions
+
+    tasks = [("open it", "pull it"), ("close it", "push it")]
+    observation = {"image": {"primary": np.ones((2, 2, 3), np.uint8)}, "proprio": 1}
+    listener = Listener()
+    assert ablate(listener, "nothing", tasks) is listener
+    ablate(listener, "images", tasks).act([0], [observation], ["open it"])
+    assert listener.shown[0]["image"]["primary"].max() == 0
+    assert listener.shown[0]["proprio"] == 1 and listener.told == ["open it"]
+    assert observation["image"]["primary"].min() == 1
+    ablate(listener, "language", tasks).act([0], [observation], ["open it"])
+    assert listener.told == [""] and listener.shown == [observation]
+    ablate(listener, "wrong_language", tasks).act([0], [observation], ["pull it"])
+    assert listener.told == ["push it"]
+    with pytest.raises(ValueError, match="at least two tasks"):
+        ablate(listener, "wrong_language", tasks[:1])
+    with pytest.raises(ValueError, match=r"'sound'.*language"):
+        ablate(listener, "sound", tasks)
