@@ -12,13 +12,15 @@ import jax.numpy as jnp
 from vla_jax.types import Batch
 
 
-def make_augment(config: Mapping[str, float]) -> Callable[[jax.Array, Batch], Batch]:
+def make_augment(
+    config: Mapping[str, float | Mapping[str, float]],
+) -> Callable[[jax.Array, Batch], Batch]:
     """Binds the strengths of `train.augment`.
 
     Args:
         config: `shift` in pixels (random translation, edges repeated), `brightness` and
-            `contrast` as relative half-ranges, each 0 (off) when absent; or, per camera,
-            a dict of these, with `default` for the others.
+            `contrast` as relative half-ranges, each 0 (off) when absent; or one dict of
+            these per camera, with `default` for the others.
 
     Returns:
         `(rng, batch) -> batch`, pure, with images as float32 in 0..255 where anything
@@ -53,7 +55,7 @@ def augment_image(
     rng: jax.Array,
     image: jax.Array,
     *,
-    shift: int = 0,
+    shift: int | float = 0,
     brightness: float = 0.0,
     contrast: float = 0.0,
 ) -> jax.Array:

@@ -87,9 +87,9 @@ class GridTokens(nn.Module):
 class PointTokens(nn.Module):
     """Where each of several learned features is: a spatial softmax over one level.
 
-    Every point is the expected image position under a softmax map (Levine et al., 2016),
-    precise below the grid's resolution. Its token holds the position, the map's spread
-    and the features under it.
+    Every point is the expected image position under a softmax map (Levine et al.,
+    2016), precise below the grid's resolution. Its token holds the position, the map's
+    spread and the features under it.
 
     Attributes:
         level: name of the feature level that is read.
@@ -121,7 +121,9 @@ class PointTokens(nn.Module):
             nn.initializers.constant(-jnp.log(self.temperature)),
             (self.num_points,),
         )
-        logits = nn.Dense(self.num_points, name="maps")(x) * jnp.exp(scale)[None, None]
+        logits = (
+            nn.Dense(self.num_points, name="maps")(x) * jnp.exp(scale)[None, None, None]
+        )
         maps = jax.nn.softmax(logits, axis=2)  # [b t hw k]
         rows, columns = jnp.meshgrid(
             jnp.linspace(-1, 1, h), jnp.linspace(-1, 1, w), indexing="ij"

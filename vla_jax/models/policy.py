@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Key, Num
 
 from vla_jax.heads.base import Metrics
 from vla_jax.models.image import scale_pixels
@@ -66,7 +66,7 @@ class Policy(nn.Module):
         return context.replace(groups={**groups, **context.groups})
 
     def _features(
-        self, camera: str, image: Float[Array, "b t h w 3"], *, train: bool
+        self, camera: str, image: Num[Array, "b t h w 3"], *, train: bool
     ) -> dict[str, Float[Array, "b t _h _w _d"]]:
         b, t = image.shape[:2]
         flat = scale_pixels(image.reshape(b * t, *image.shape[2:]))
