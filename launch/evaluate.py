@@ -27,7 +27,9 @@ flags.DEFINE_integer("videos", 1, "Episodes of each task to film.", lower_bound=
 flags.DEFINE_integer("step", None, "Saved step; the latest when not given.")
 flags.DEFINE_integer("execute", None, "Actions played of each predicted chunk.")
 flags.DEFINE_float("ensemble", None, "Rate of temporal ensembling, for example 0.01.")
-flags.DEFINE_integer("horizon", None, "Steps after which an episode has failed.")
+flags.DEFINE_integer(
+    "horizon", None, "Steps after which an episode has failed.", lower_bound=1
+)
 flags.DEFINE_string("primary", None, "The simulator's camera behind 'primary'.")
 flags.DEFINE_bool("cheap", True, "Render without shadows and reflections.")
 flags.DEFINE_enum(

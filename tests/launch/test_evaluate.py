@@ -63,7 +63,13 @@ def _main(command, monkeypatch, **flags):
     if importlib.util.find_spec("metaworld") is None:
         pytest.skip("metaworld is not installed")
     monkeypatch.setattr(Agent, "from_checkpoint", _load)
-    fixed = {"tasks": ["coffee-button"], "episodes": 2, "videos": 0, "ensemble": 0.01}
+    fixed = {
+        "tasks": ["coffee-button"],
+        "episodes": 2,
+        "videos": 0,
+        "workers": 1,
+        "ensemble": 0.01,
+    }
     with flagsaver.flagsaver(**{**fixed, **flags}):
         command.main([])
 

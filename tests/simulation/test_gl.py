@@ -12,6 +12,7 @@ def machine(monkeypatch):
     """A Linux machine on which nothing is chosen yet and MuJoCo is not imported."""
     monkeypatch.setenv("MUJOCO_GL", "")
     monkeypatch.delitem(sys.modules, "mujoco", raising=False)
+    monkeypatch.setattr(gl.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(gl.platform, "system", lambda: "Linux")
     monkeypatch.setattr(gl, "_can_install", lambda: False)
     monkeypatch.setattr(gl, "gpu_visible", lambda: False)
@@ -28,6 +29,12 @@ def test_a_choice_without_its_library_names_the_command(machine):
     machine.setenv("MUJOCO_GL", "osmesa")
     machine.setattr(gl, "_library_found", lambda backend: False)
     with pytest.raises(RuntimeError, match=r"apt-get install.*libosmesa6"):
+        gl.ensure_gl()
+
+
+def test_a_missing_simulator_names_the_extra(machine):
+    machine.setattr(gl.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match=r"pip install 'vla_jax\[sim\]'"):
         gl.ensure_gl()
 
 

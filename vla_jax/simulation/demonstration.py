@@ -26,9 +26,9 @@ class Recipe:
         primary: the simulator's camera behind "primary"; None for the default.
         horizon: steps after which an attempt has failed; None for the default.
         action_noise: standard deviation of the noise that is added to the motion which
-            is executed, while the expert's own action is recorded, in units of the
-            action. The expert's corrections are what this teaches (DART, Laskey et
-            al., 2017).
+            is executed (then clipped), while the expert's own action is recorded; in
+            units of the action. What it teaches are the expert's corrections (DART,
+            Laskey et al., 2017).
         hold_steps: steps recorded after success.
         cheap: render without shadows, reflections and multisampling.
     """

@@ -90,14 +90,13 @@ def make_environment(
     Raises:
         ValueError: an unknown environment, task or camera; alternatives are listed.
     """
-    metaworld = _adapter(name)
-    options = {"primary": primary, "horizon": horizon}
-    return metaworld.MetaWorld(
+    return _adapter(name).MetaWorld(
         task,
         image_size=image_size,
         cameras=tuple(cameras),
+        primary=primary,
+        horizon=horizon,
         cheap=cheap,
-        **{key: value for key, value in options.items() if value is not None},
     )
 
 

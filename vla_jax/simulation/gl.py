@@ -7,6 +7,7 @@ OSMesa on the processor; pictures of the two differ by a few grey levels.
 
 import ctypes.util
 import glob
+import importlib.util
 import os
 import platform
 import shutil
@@ -34,8 +35,14 @@ def ensure_gl(*, install: bool = True) -> str:
         The backend, as `MUJOCO_GL` now says: usually "egl" or "osmesa".
 
     Raises:
-        RuntimeError: nothing renders; the message holds the command that helps.
+        RuntimeError: nothing renders, or MuJoCo is missing; the message holds the
+            command that helps.
     """
+    if importlib.util.find_spec("mujoco") is None:
+        raise RuntimeError(
+            "MuJoCo is not installed; install the simulators with "
+            "`pip install 'vla_jax[sim]'`."
+        )
     chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
     if chosen:
         if chosen in LIBRARIES and not _library_found(chosen):

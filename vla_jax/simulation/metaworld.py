@@ -7,6 +7,7 @@ robot base frame, and the gripper's opening from 0 to 1. The goal, which Meta-Wo
 hides from policies, is visible in the pictures as a small sphere where a task has one.
 """
 
+import sys
 import warnings
 
 import numpy as np
@@ -27,8 +28,8 @@ PRIMARY_CAMERAS = {
     "behindGripper": False,
 }
 _WRIST = "gripperPOV"
-# Meta-World refuses further steps after this many.
-_MAX_HORIZON = 500
+DEFAULT_PRIMARY = "corner2"
+DEFAULT_HORIZON = 200  # steps; the experts need 30 to 190
 
 
 class MetaWorld:
@@ -47,8 +48,8 @@ class MetaWorld:
         *,
         image_size: int | tuple[int, int] = 128,
         cameras: tuple[str, ...] = ("primary", "wrist"),
-        primary: str = "corner2",
-        horizon: int = 200,
+        primary: str | None = None,
+        horizon: int | None = None,
         cheap: bool = True,
     ):
         """Builds the simulation; the renderer follows when the first picture is due.
@@ -57,8 +58,10 @@ class MetaWorld:
             task: one of `TASKS`.
             image_size: of the pictures, in pixels: (height, width), or one for both.
             cameras: which of "primary" and "wrist" to render; may be empty.
-            primary: the camera behind "primary", one of `PRIMARY_CAMERAS`.
-            horizon: steps after which an attempt counts as failed, at most 500.
+            primary: the camera behind "primary", one of `PRIMARY_CAMERAS`; None for
+                `DEFAULT_PRIMARY`.
+            horizon: steps after which an attempt counts as failed; None for
+                `DEFAULT_HORIZON`.
             cheap: without shadows, reflections and multisampling.
 
         Raises:
@@ -70,13 +73,15 @@ class MetaWorld:
                 raise ValueError(
                     f"Unknown camera '{camera}'; metaworld has 'primary' and 'wrist'."
                 )
+        primary = DEFAULT_PRIMARY if primary is None else primary
+        horizon = DEFAULT_HORIZON if horizon is None else horizon
         if primary not in PRIMARY_CAMERAS:
             raise ValueError(
                 f"Unknown primary camera '{primary}'; choose one of "
                 f"{sorted(PRIMARY_CAMERAS)}."
             )
-        if not 1 <= horizon <= _MAX_HORIZON:
-            raise ValueError(f"horizon is {horizon}; expected 1 to {_MAX_HORIZON}.")
+        if horizon < 1:
+            raise ValueError(f"horizon is {horizon}; expected at least 1.")
         if isinstance(image_size, int):
             image_size = (image_size, image_size)
         if min(image_size) < 1:
@@ -208,6 +213,8 @@ def _make_simulator(name: str):
     simulator._freeze_rand_vec = False
     simulator.seeded_rand_vec = True
     simulator._set_task_called = True
+    # Whoever plays counts the steps; Meta-World would refuse the 501st.
+    simulator.max_path_length = sys.maxsize
     return simulator, ENV_POLICY_MAP[name]()
 
 

@@ -63,7 +63,7 @@ class Workers:
         self._stack.enter_context(_sigterm_raises())
         context = multiprocessing.get_context("spawn")
         try:
-            with _environment(_ENVIRONMENT):
+            with _environment(_ENVIRONMENT), _sigint_blocked():
                 for number, arguments in enumerate(self._arguments):
                     ours, theirs = context.Pipe()
                     process = context.Process(
@@ -167,8 +167,6 @@ class Workers:
 
 def _serve(pipe, make_handler: Callable[..., Any], arguments: tuple) -> None:
     """Body of a worker: answers requests until None comes or the parent is gone."""
-    # Ctrl-C reaches the whole process group; the parent alone decides what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     handler = None
     try:
         while (request := pipe.recv()) is not None:
@@ -196,6 +194,19 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
     finally:
         for key in added:
             del os.environ[key]
+
+
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Keeps Ctrl-C, which reaches the whole process group, from children in the block.
+
+    They inherit the mask; the parent gets a Ctrl-C of that time when the block ends.
+    """
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 @contextlib.contextmanager
