@@ -119,6 +119,8 @@ def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
         "execute": FLAGS.execute,
         "ensemble": FLAGS.ensemble,
         "blank": FLAGS.blank,
+        # Which instruction is wrong depends on the order of the tasks.
+        "order": list(tasks) if FLAGS.blank == "wrong_language" else None,
         **options,
     }
     make = functools.partial(

@@ -10,7 +10,7 @@ from tests.simulation.fake_environment import FakeEnvironment
 from vla_jax.data.rlds import episode_from_record, open_rlds
 from vla_jax.data.standardize import resolve_spec
 from vla_jax.data.tfrecord import iterate_records
-from vla_jax.simulation.collect import collect
+from vla_jax.simulation.collect import _fingerprint, collect
 from vla_jax.simulation.demonstration import Recipe, collect_episode
 from vla_jax.simulation.environment import episode_seed, make_environment
 
@@ -105,6 +105,12 @@ def test_the_data_set_does_not_depend_on_the_number_of_workers(tmp_path):
     with pytest.raises(ValueError, match=r"episodes \(there 2, now 3\)"):
         collect(tmp_path / "one", tasks, **{**arguments, "episodes": 3})
     _check_against_the_simulator(one)
+    # Killed after the shards were put in place, before the report was.
+    staging = tmp_path / "one" / ".staging" / _fingerprint(recipe)
+    staging.mkdir(parents=True)
+    (one / "collection.json").rename(staging / "collection.json")
+    assert collect(tmp_path / "one", tasks, workers=1, **arguments) == (one, report)
+    assert not (tmp_path / "one" / ".staging").exists()
 
 
 def _check_against_the_simulator(folder):

@@ -82,29 +82,27 @@ def collect(
     }
     folder = out / recipe.environment / VERSION
     staging = out / ".staging" / _fingerprint(recipe)
-    if (folder / "collection.json").exists():
-        report = json.loads((folder / "collection.json").read_text())
-        _check_same(folder, report["settings"], settings)
-        return folder, report
-    if folder.exists() and not staging.exists():
-        raise ValueError(
-            f"{folder} exists and was not written by this collection: delete it or "
-            "choose another --out."
-        )
-    plans = {task: TaskPlan(staging / task, episodes) for task in tasks}
-    _play(plans, staging, recipe, workers, progress)
-    report = {
-        "settings": settings,
-        "tasks": {task: plan.report() for task, plan in plans.items()},
-    }
-    if not folder.exists():
-        _assemble(out, plans, val_fraction, recipe)
-    temporary = folder / ".collection.json"
-    temporary.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(temporary, folder / "collection.json")
-    shutil.rmtree(staging)
-    if not any(staging.parent.iterdir()):
-        staging.parent.rmdir()
+    final, pending = folder / "collection.json", staging / "collection.json"
+    if not final.exists():
+        if not folder.exists():
+            plans = {task: TaskPlan(staging / task, episodes) for task in tasks}
+            _play(plans, staging, recipe, workers, progress)
+            counts = {task: plan.report() for task, plan in plans.items()}
+            report = {"settings": settings, "tasks": counts}
+            pending.write_text(json.dumps(report, indent=2) + "\n")
+            _assemble(out, plans, val_fraction, recipe)
+        elif not pending.exists():
+            raise ValueError(
+                f"{folder} exists and was not written by this collection: delete it "
+                "or choose another --out."
+            )
+        os.replace(pending, final)
+    report = json.loads(final.read_text())
+    _check_same(folder, report["settings"], settings)
+    if staging.exists():
+        shutil.rmtree(staging)
+        if not any(staging.parent.iterdir()):
+            staging.parent.rmdir()
     return folder, report
 
 
