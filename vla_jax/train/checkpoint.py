@@ -15,7 +15,6 @@ that was damaged later from an intact one, which the array format itself does no
 
 import json
 import os
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,10 @@ import orbax.checkpoint as ocp
 from jax.tree_util import tree_leaves_with_path
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from vla_jax.train.integrity import find_damage, write_listing
 from vla_jax.train.paths import leaf_path
 from vla_jax.train.step import TrainState
 
-_FILES = "files.json"
 _WEIGHTS = ("params", "ema_params", "collections")
 
 
@@ -171,14 +170,7 @@ class Checkpointer:
         if jax.process_index():
             return
         (folder,) = self.folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
-        files = {}
-        for path in sorted(folder.rglob("*")):
-            # Orbax rewrites the files of the top level during the rename.
-            if path.is_file() and path.parent != folder:
-                files[path.relative_to(folder).as_posix()] = _fingerprint(
-                    path, sync=True
-                )
-        (folder / _FILES).write_text(json.dumps(files))
+        write_listing(folder)
 
 
 def write_description(
@@ -317,42 +309,13 @@ def _require_intact(folder: Path, step: int, items: Iterable[str] | None) -> Non
     steps = saved_steps(folder)
     if step not in steps:
         raise ValueError(f"{folder} holds no step {step}; saved steps are {steps}.")
-    damage = _damage(folder / str(step), items)
+    damage = find_damage(folder / str(step), items)
     if damage:
-        intact = [s for s in steps if s != step and not _damage(folder / str(s), items)]
+        intact = [
+            s for s in steps if s != step and not find_damage(folder / str(s), items)
+        ]
         raise ValueError(
             f"Checkpoint step {step} is damaged: {damage}. Intact steps: "
             f"{intact or 'none'}. To use one of them, name it (--resume_step in "
             "training), or delete the damaged folder."
         )
-
-
-def _damage(folder: Path, items: Iterable[str] | None) -> str | None:
-    """What is wrong with the files of a step, or None; `items` limits the check."""
-    listing = folder / _FILES
-    try:
-        files = json.loads(listing.read_text())
-    except (OSError, ValueError):
-        return f"{listing} is missing or unreadable"
-    for name, (size, crc) in files.items():
-        path = folder / name
-        if items is not None and name.split("/")[0] not in items:
-            continue
-        if not path.is_file():
-            return f"{path} is missing"
-        if path.stat().st_size != size:
-            return f"{path} has {path.stat().st_size} bytes instead of {size}"
-        if _fingerprint(path)[1] != crc:
-            return f"the content of {path} has changed since it was written"
-    return None
-
-
-def _fingerprint(path: Path, *, sync: bool = False) -> tuple[int, int]:
-    """Size and CRC-32 of a file; `sync` forces it to the disk as well."""
-    size = crc = 0
-    with path.open("rb") as file:
-        if sync:
-            os.fsync(file.fileno())
-        while block := file.read(1 << 20):
-            size, crc = size + len(block), zlib.crc32(block, crc)
-    return size, crc

@@ -37,7 +37,7 @@ TRAIN_DEFAULTS: dict[str, Any] = dict(
 # Patterns of keys that a resumed run may change.
 HARMLESS = (
     r"evaluation(\..*)?",
-    r"data\.(num_threads|num_workers|prefetch)",
+    r"data\.(num_threads|prefetch)",
     r"data\.datasets\.\d+\.path",  # the metadata still has to be the same
     r"train\.(steps|log_every|save_every|keep|eval_every|eval_batches)",
     r"train\.(mesh|sharding|compile_cache|tensorboard|wandb)(\..*)?",
@@ -150,9 +150,9 @@ def check_keys(section: Mapping[str, Any], known: Iterable[str], place: str) -> 
     for key in section:
         if key not in known:
             near = difflib.get_close_matches(str(key), known)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
+            hint = f"did you mean {' or '.join(near)}? Choose" if near else "choose"
             raise ValueError(
-                f"Unknown key {key!r} in {place}; {hint}Choose from {sorted(known)}."
+                f"Unknown key {key!r} in {place}; {hint} from {sorted(known)}."
             )
 
 

@@ -179,10 +179,10 @@ def fit(
         for number in range(start["phase"], len(phases)):
             phase = phases[number]
             state, sharding, optimizer = _enter_phase(run, phase, state, step, first)
-            state, step = _run_phase(
+            state, step, stopped = _run_phase(
                 run, number, phase, optimizer, sharding, state, step, stream
             )
-            if step < phase.stop:
+            if stopped:
                 break
     if step < phases[-1].stop:
         tqdm.write(f"interrupted at step {step}; run the same command to continue")
@@ -247,8 +247,12 @@ def _run_phase(
     state: TrainState,
     step: int,
     batches: Iterator[Batch],
-) -> tuple[TrainState, int]:
-    """Steps until the phase ends or a signal came; returns the state and its step."""
+) -> tuple[TrainState, int, bool]:
+    """Steps until the phase ends or a signal comes.
+
+    Returns:
+        The state, its step, and whether a signal came.
+    """
     settings, recorder = run.config["train"], run.recorder
     weights, decay = dict(phase.loss_weights), settings["ema_decay"]
     update = jax.jit(
@@ -287,7 +291,7 @@ def _run_phase(
             run.checkpoints.save(step, state, position)
         if check or save:
             recorder.restart_clock()
-    return state, step
+    return state, step, stop
 
 
 def _evaluate(run: _Run, evaluate: Callable, state: TrainState) -> dict[str, float]:

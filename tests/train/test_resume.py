@@ -1,0 +1,71 @@
+"""The real policy, trained in processes of its own: killed, resumed, compared."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests import fake
+from vla_jax.train.checkpoint import Checkpointer, restore_variables, saved_steps
+
+SCRIPT = Path(__file__).with_name("train_real.py")
+
+
+def run(cache, data, workdir, steps, *kill_at):
+    command = [sys.executable, SCRIPT, cache, data, workdir, steps, *kill_at]
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=SCRIPT.parents[2],
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """Cache and data, and the folder and output of a run that nothing interrupted."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    folder = tmp_path_factory.mktemp("runs")
+    data = fake.write_dataset(folder, lengths=(6, 5, 7, 4))
+    process = run(cache, data, folder / "straight", 6)
+    assert process.returncode == 0, process.stderr
+    return cache, data, folder / "straight", process.stdout
+
+
+def rows(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    clock = ("examples_per_s", "images_per_s", "data_wait")
+    return [
+        {key: value for key, value in json.loads(line).items() if key not in clock}
+        for line in lines
+    ]
+
+
+def test_training_leaves_tensorflow_and_torch_unimported(straight):
+    assert straight[3].endswith("finished; loaded: []\n")
+
+
+def test_a_run_killed_in_the_middle_and_resumed_equals_the_uninterrupted_one(straight):
+    cache, data, expected, _ = straight
+    workdir = expected.with_name("killed")
+    process = run(cache, data, workdir, 6, 5)
+    assert process.returncode == -signal.SIGKILL
+    with Checkpointer(workdir / "checkpoints") as checkpoints:
+        assert checkpoints.latest() in (2, 4)  # step 4 may still have been in writing
+    process = run(cache, data, workdir, 6)
+    assert process.returncode == 0, process.stderr
+    assert saved_steps(workdir / "checkpoints") == [2, 4, 6]
+    for ema in (False, True):
+        found = restore_variables(workdir, ema=ema)
+        wanted = restore_variables(expected, ema=ema)
+        assert jax.tree.structure(found) == jax.tree.structure(wanted)
+        jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    assert rows(workdir) == rows(expected)
+    assert [row["step"] for row in rows(workdir)] == [1, 2, 3, 4, 4, 5, 6, 6]
