@@ -83,7 +83,9 @@ def test_threads_and_prefetch_do_not_change_the_batches(source):
 
 def test_an_epoch_holds_every_step_once(source):
     batches = take(train_batches(source, seed=5), 3)
-    places = [place for b in batches for place in zip(b["episode"].tolist(), b["step"])]
+    episodes = np.concatenate([batch["episode"] for batch in batches])
+    steps = np.concatenate([batch["step"] for batch in batches])
+    places = list(zip(episodes.tolist(), steps.tolist(), strict=True))
     assert len(places) == len(set(places)) == sum(source.sizes("train"))
 
 

@@ -15,8 +15,6 @@ from vla_jax.data.source import Source
 from vla_jax.data.statistics import action_mask as normalized_dimensions
 from vla_jax.data.statistics import normalize
 
-_IMAGES_PER_TASK = 16  # small enough to keep all threads busy until the end of a batch
-
 
 def window_and_chunk(step, length, *, window: int, chunk: int):
     """Gives each sampled step its past frames and its future actions.
@@ -74,14 +72,15 @@ def make_batch(
       ValueError: an image that cannot be decoded, naming where it is.
     """
     batch = _allocate(source, dataset, empty or _new_memory)
-    tasks = []
+    images = []
     for number in np.unique(dataset):
         rows = np.flatnonzero(dataset == number)
         place = source.episodes(split)[number].locate(sample[rows])
         _fill_numbers(source, number, place, rows, batch)
         _fill_instructions(source, number, place, rows, seed, batch)
-        for camera in source.cameras:
-            tasks += _image_tasks(source, number, camera, place, rows, batch)
+        images += _find_images(source, number, place, rows, batch["observation"])
+    num_tasks = max(min(source.num_threads, len(images)), 1)
+    tasks = [images[i::num_tasks] for i in range(num_tasks)]
     for _ in run(_decode, tasks):
         pass
     _repeat_first_frame(batch["observation"])
@@ -123,10 +122,10 @@ def _fill_numbers(source, number, place, rows, batch):
         place.step, place.length, window=source.window, chunk=source.chunk
     )
     first = place.first_step[:, None]
-    proprio = np.asarray(index.proprio[first + past])  # [b t p]
-    action = np.asarray(index.action[first + future])  # [b c a]
+    proprio = np.asarray(index.proprio).take(first + past, axis=0)  # [b t p]
+    action = np.asarray(index.action).take(first + future, axis=0)  # [b c a]
     relative = np.array([kind == "relative" for kind in index.spec.action])
-    action[~real[:, :, None] & relative] = 0.0
+    np.copyto(action, 0.0, where=~real[:, :, None] & relative)
     proprio = normalize(proprio, statistics["proprio"], source.normalization["proprio"])
     action = normalize(
         action,
@@ -145,50 +144,56 @@ def _fill_numbers(source, number, place, rows, batch):
 
 def _fill_instructions(source, number, place, rows, seed, batch):
     """Token ids of one of the phrasings that a step has; none where it has none."""
-    phrasings = source.indexes[number].language[place.first_step + place.step]
-    if not phrasings.shape[1]:
-        return
+    language = np.asarray(source.indexes[number].language)
+    phrasings = language[place.first_step + place.step]
     num_phrasings = np.sum(phrasings >= 0, axis=1)  # the real ones come first
-    chance = hash_numbers(seed, number, place.first_step + place.step, rows)
-    choice = chance % np.maximum(num_phrasings, 1).astype(np.uint64)
-    chosen = phrasings[np.arange(len(rows)), choice.astype(np.int64)]
+    if not num_phrasings.any():
+        return
+    choice = 0
+    if num_phrasings.max() > 1:
+        chance = hash_numbers(seed, number, place.first_step + place.step, rows)
+        choice = chance % np.maximum(num_phrasings, 1).astype(np.uint64)
+    chosen = phrasings[np.arange(len(rows)), choice]
     has = chosen >= 0
     tokens, token_mask = source.instructions[number]
     batch["task"]["tokens"][rows[has]] = tokens[chosen[has]]
     batch["task"]["token_mask"][rows[has]] = token_mask[chosen[has]]
 
 
-def _image_tasks(source, number, camera, place, rows, batch) -> list[tuple]:
-    """Says which images of one camera to decode where; blackens those there are not."""
-    index, observation = source.indexes[number], batch["observation"]
-    image, mask = observation["image"][camera], observation["image_mask"][camera]
-    if camera not in index.cameras:
-        image[rows] = 0
-        return []
+def _find_images(source, number, place, rows, observation) -> list[tuple]:
+    """Lists the images of one data set: index, camera, step, and the frame to fill.
+
+    Fills `image_mask`, and blackens the frames for which there is no image.
+    """
+    index, found = source.indexes[number], []
     past = place.step[:, None] + np.arange(1 - source.window, 1)
-    steps = (place.first_step[:, None] + past)[past >= 0]
     row, frame = np.nonzero(past >= 0)
-    row = rows[row]
-    exists = index.image_spans[camera][steps, 2] > 0
-    image[row[~exists], frame[~exists]] = 0
-    row, frame, steps = row[exists], frame[exists], steps[exists]
-    mask[row, frame] = True
-    frames = image.reshape(-1, *image.shape[2:])  # [b*t h w 3]
-    slots = row * image.shape[1] + frame
-    return [
-        (index, camera, steps[i : i + _IMAGES_PER_TASK], frames, slots[i:])
-        for i in range(0, len(steps), _IMAGES_PER_TASK)
-    ]
+    every_step = place.first_step[row] + past[row, frame]
+    slots = rows[row] * source.window + frame
+    for camera in source.cameras:
+        frames = observation["image"][camera].reshape(-1, *source.image_size, 3)
+        if camera not in index.cameras:
+            frames[slots] = 0
+            continue
+        spans = np.asarray(index.image_spans[camera])
+        exists = spans[every_step, 2] > 0
+        if not exists.all():
+            frames[slots[~exists]] = 0
+        observation["image_mask"][camera].reshape(-1)[slots[exists]] = True
+        for step, slot in zip(
+            every_step[exists].tolist(), slots[exists].tolist(), strict=True
+        ):
+            found.append((index, camera, step, frames[slot]))
+    return found
 
 
-def _decode(task: tuple) -> None:
-    """Reads and decodes a few images of one camera."""
-    index, camera, steps, frames, slots = task
-    for step, slot in zip(steps.tolist(), slots.tolist(), strict=False):
+def _decode(images: list[tuple]) -> None:
+    """Reads and decodes some of the images that `_find_images` listed."""
+    for index, camera, step, frame in images:
         try:
-            decode_and_resize(index.read_image(camera, step), frames[slot])
+            decode_and_resize(index.read_image(camera, step), frame)
         except ValueError as error:
-            episode = int(np.searchsorted(index.first_step, step, side="right")) - 1
+            episode = int(index.episode[step])
             raise ValueError(
                 f"The image of data set '{index.spec.name}', camera '{camera}', "
                 f"episode {episode}, step {step - index.first_step[episode]} cannot "

@@ -60,16 +60,15 @@ def decode_and_resize(data: bytes, out: np.ndarray) -> None:
     Raises:
         ValueError: as `decode`.
     """
-    if data[:2] == _JPEG:
+    if data[:2] != _JPEG:
+        image = decode(data)
+    else:
         try:
             image = simplejpeg.decode_jpeg(data, buffer=out)
+            if image.shape == out.shape:
+                return
+            image = image.copy()  # smaller, and lies where it has to be enlarged to
         except ValueError:
             # Damaged, or larger than `out`: decoding into new memory tells which.
             image = simplejpeg.decode_jpeg(data)
-        if image.shape == out.shape and np.may_share_memory(image, out):
-            return
-        # A smaller image has filled a part of `out`: move it out of the way.
-        image = image.copy()
-    else:
-        image = decode(data)
     out[...] = resize(image, *out.shape[:2])

@@ -1,0 +1,113 @@
+"""Measures one part and writes the numbers as JSON.
+
+    python launch/benchmark.py loader --out=loader.json
+    python launch/benchmark.py loader --data_dir=DATA --spec=metaworld --out=loader.json
+    python launch/benchmark.py step --config=configs/quickstart.py --out=step.json
+
+`loader` compares the data loader with raw JPEG decoding on the same images and threads
+and watches its memory; without --data_dir it makes a data set of its own. `step` takes
+the time that training spends outside the compiled step.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from vla_jax.benchmark.dataset import write_benchmark_dataset
+from vla_jax.benchmark.loader import (
+    measure_memory,
+    measure_throughput,
+    with_batch_size,
+)
+from vla_jax.benchmark.report import Row, write_report
+from vla_jax.benchmark.step import measure_step
+from vla_jax.data.source import open_source
+
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "RLDS folder; empty: a data set made for the purpose"
+)
+_SPEC = flags.DEFINE_string("spec", "metaworld", "data set entry, or file.py:NAME")
+_CAMERAS = flags.DEFINE_list("cameras", ["primary", "wrist"], "cameras to load")
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", 128, "height and width of the images in pixels"
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "samples in a batch")
+_NUM_BATCHES = flags.DEFINE_integer(
+    "num_batches", 100, "batches or steps per measurement"
+)
+_REPEATS = flags.DEFINE_integer("repeats", 7, "measurements of each arm")
+_MEMORY_BATCHES = flags.DEFINE_integer(
+    "memory_batches", 10_000, "batches over which memory is watched; 0: skip"
+)
+_THREADS = flags.DEFINE_integer("threads", 0, "decoding threads; 0: one per core")
+_EPISODES = flags.DEFINE_integer(
+    "episodes", 40, "size of the data set made without --data_dir"
+)
+_OUT = flags.DEFINE_string("out", "", "JSON file to write")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "experiment to measure with `step`",
+    lock_config=False,
+    accept_new_attributes=True,
+)
+
+_COMMANDS = ("loader", "step")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) != 2 or argv[1] not in _COMMANDS:
+        raise app.UsageError(
+            f"Name one benchmark of {list(_COMMANDS)}, got {argv[1:]}."
+        )
+    try:
+        rows = _loader() if argv[1] == "loader" else _step()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    write_report(rows, _OUT.value)
+
+
+def _loader() -> list[Row]:
+    with contextlib.ExitStack() as stack:
+        path = _DATA_DIR.value
+        if not path:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            path = write_benchmark_dataset(
+                folder, num_episodes=_EPISODES.value, image_size=_IMAGE_SIZE.value
+            )
+        source = open_source(
+            {
+                "datasets": ({"path": str(path), "spec": _SPEC.value},),
+                "cameras": tuple(_CAMERAS.value),
+                "image_size": (_IMAGE_SIZE.value, _IMAGE_SIZE.value),
+                "window": 1,
+                "chunk": 16,
+                "normalization": {"action": "quantile", "proprio": "mean_std"},
+                "text": {"length": 16, "model": ""},
+                "batch_size": _BATCH_SIZE.value,
+                "num_threads": _THREADS.value or os.cpu_count(),
+                "prefetch": 4,
+            }
+        )
+        rows = measure_throughput(
+            source, num_batches=_NUM_BATCHES.value, repeats=_REPEATS.value
+        )
+        if _MEMORY_BATCHES.value:
+            rows += measure_memory(
+                with_batch_size(source, 8), num_batches=_MEMORY_BATCHES.value
+            )
+        return rows
+
+
+def _step() -> list[Row]:
+    if _CONFIG.value is None:
+        raise app.UsageError("`step` needs --config, such as configs/quickstart.py.")
+    return measure_step(_CONFIG.value.to_dict(), num_steps=_NUM_BATCHES.value)
+
+
+if __name__ == "__main__":
+    app.run(main)

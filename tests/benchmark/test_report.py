@@ -1,0 +1,27 @@
+"""The one form that all benchmarks write."""
+
+import json
+
+from vla_jax.benchmark.report import Row, format_table, resident_mb, write_report
+
+ROWS = [Row("a/ratio", 0.98765, "1"), Row("b/rate_per_s", 12345.6, "images/s")]
+
+
+def test_table_is_aligned():
+    assert format_table(ROWS) == (
+        "a/ratio       0.9877  1\nb/rate_per_s  12,346  images/s"
+    )
+
+
+def test_file_holds_rows_and_machine(tmp_path):
+    write_report(ROWS, tmp_path / "new" / "report.json")
+    content = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert content["rows"][0] == {"name": "a/ratio", "value": 0.98765, "unit": "1"}
+    assert {"processor", "cores", "devices", "packages"} <= set(content["machine"])
+
+
+def test_resident_memory_grows_with_what_is_used():
+    before = resident_mb()
+    block = bytearray(64_000_000)
+    assert 50 < resident_mb() - before < 200
+    del block

@@ -1,0 +1,1 @@
+"""Measurements with one command each; `launch/benchmark.py` runs them."""
