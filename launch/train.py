@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from vla_jax.train.loop import train
@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the training that the flags describe; exits with 1 after an error."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments {argv[1:]}; flags begin with --.")
+    logging.set_verbosity(logging.WARNING)  # Orbax tells every detail of every save.
     try:
         train(_CONFIG.value, _WORKDIR.value, resume_step=_RESUME_STEP.value)
     except KeyboardInterrupt:

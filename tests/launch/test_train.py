@@ -12,6 +12,11 @@ from absl import flags
 from tests import fake
 
 ROOT = Path(__file__).parents[2]
+# Compiling is most of the time of these runs, and LLVM most of compiling.
+QUICK = {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true"
+}
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -65,7 +70,7 @@ def test_two_steps_from_the_command_line(config, tmp_path):
             *("--config.train.steps=2", "--config.train.keep=1"),
         ],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **QUICK},
         capture_output=True,
         text=True,
     )

@@ -260,6 +260,27 @@ def test_validation_uses_the_average_and_the_same_draws(tmp_path):
     np.testing.assert_allclose(values[0][1], values[1][1], rtol=1e-5)
 
 
+def test_nothing_to_validate_on_is_an_error_before_the_first_step(tmp_path):
+    def refuse():
+        raise ValueError("No data set has validation episodes.")
+
+    seen = []
+    config = make_config(eval_every=2)
+    feed = make_feed(make_mesh(), toy.make_batch, {})._replace(validation=refuse)
+    with Interrupt() as interrupt, pytest.raises(ValueError, match="eval_every to 0"):
+        fit(
+            config,
+            tmp_path,
+            model=toy.Toy(),
+            augment=toy.no_augment,
+            feed=feed,
+            mesh=make_mesh(),
+            interrupt=interrupt,
+            on_batch=lambda step, batch: seen.append(step),
+        )
+    assert seen == []
+
+
 def test_a_loss_that_is_not_finite_stops_and_the_checkpoint_before_it_is_good(tmp_path):
     def make_batch(number):
         batch = toy.make_batch(number)

@@ -15,6 +15,11 @@ from tests import fake
 from vla_jax.train.checkpoint import Checkpointer, restore_variables, saved_steps
 
 SCRIPT = Path(__file__).with_name("train_real.py")
+# Compiling is most of the time of these runs, and LLVM most of compiling.
+QUICK = {
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true"
+}
 
 
 def run(cache, data, workdir, steps, *kill_at):
@@ -22,7 +27,7 @@ def run(cache, data, workdir, steps, *kill_at):
     return subprocess.run(
         [str(word) for word in command],
         cwd=SCRIPT.parents[2],
-        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])},
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[2]), **QUICK},
         capture_output=True,
         text=True,
     )

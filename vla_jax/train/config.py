@@ -93,7 +93,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     check_keys(config["train"], TRAIN_DEFAULTS, "config.train")
     check_keys(config["optimizer"], _optimizer_fields(), "config.optimizer")
     train = {**TRAIN_DEFAULTS, **config["train"]}
-    for key in ("log_every", "save_every"):
+    for key in ("log_every", "save_every", "eval_batches"):
         if not train[key] or train[key] < 1:
             raise ValueError(f"train.{key} is {train[key]}; it must be at least 1.")
     if train["ema_decay"] is None or not 0 <= train["ema_decay"] < 1:

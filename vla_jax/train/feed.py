@@ -64,3 +64,13 @@ def make_feed(config: Mapping[str, Any], mesh: Mesh) -> Feed:
         metadata=source.metadata(),
         tokenizer=source.tokenizer.to_bytes(),
     )
+
+
+def require_validation(feed: Feed) -> None:
+    """Finds out now, and not at the first evaluation, that nothing is held out."""
+    try:
+        feed.validation().close()
+    except ValueError as error:
+        raise ValueError(
+            f"{error} Set train.eval_every to 0 to train without validation."
+        ) from error

@@ -22,7 +22,7 @@ from vla_jax.models.augment import make_augment
 from vla_jax.models.build import build_model
 from vla_jax.train.checkpoint import Checkpointer, write_description
 from vla_jax.train.config import Phase, make_phases, require_same, resolve
-from vla_jax.train.feed import Feed, make_feed
+from vla_jax.train.feed import Feed, make_feed, require_validation
 from vla_jax.train.interrupt import Interrupt
 from vla_jax.train.metrics import MetricsWriter, Recorder
 from vla_jax.train.optimizer import Optimizer, make_optimizer
@@ -39,6 +39,10 @@ from vla_jax.train.step import (
 from vla_jax.types import Batch
 
 OnBatch = Callable[[int, Batch], None]
+
+# On CPU, LLVM spends most of a minute on the random numbers of an initialization that
+# runs once; with less optimization it takes a fifth.
+_INIT_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
 
 
 def train(
@@ -140,7 +144,7 @@ def fit(
             tqdm.write(f"{workdir} is finished at step {step}; nothing to do")
             return step
         if settings["eval_every"]:
-            feed.validation().close()  # No held-out data: say so now, not in an hour.
+            require_validation(feed)
         batches = feed.train(start["position"])
         stack.callback(batches.close)
         first = next(batches)
@@ -186,6 +190,8 @@ def fit(
                 break
     if step < phases[-1].stop:
         tqdm.write(f"interrupted at step {step}; run the same command to continue")
+    else:
+        tqdm.write(f"finished at step {step}; checkpoints: {checkpoints.folder}")
     return step
 
 
@@ -232,7 +238,11 @@ def _enter_phase(
         state = run.checkpoints.restore(step, placed)
         run.checkpoints.discard_after(step)
     else:
-        state = jax.jit(create, out_shardings=sharding)(batch, run.root)
+        state = jax.jit(
+            create,
+            out_shardings=sharding,
+            compiler_options=_INIT_OPTIONS.get(jax.default_backend()),
+        )(batch, run.root)
     size = describe(run.mesh, shapes, sharding, optimizer.frozen)
     tqdm.write(f"phase {phase.name}, steps {phase.start} to {phase.stop}: {size}")
     return state, sharding, optimizer
@@ -330,7 +340,8 @@ def _find_start(
         require_same(before, config, "config", folder.parent)
         before = json.loads((folder / "metadata.json").read_text())
         require_same(before, feed.metadata, "data set", folder.parent)
-    write_description(
-        folder, config=config, metadata=feed.metadata, tokenizer=feed.tokenizer
-    )
+    if jax.process_index() == 0:
+        write_description(
+            folder, config=config, metadata=feed.metadata, tokenizer=feed.tokenizer
+        )
     return start
