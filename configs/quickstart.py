@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
         raise ValueError(f"Unknown variant {variant!r}; choose '' or 'debug'.")
     debug = variant == "debug"
     width = 16 if debug else WIDTH
-    steps = 4 if debug else 2000
+    steps = 4 if debug else 2400
     config = dict(
         seed=0,
         data=dict(
@@ -37,8 +37,8 @@ def get_config(variant: str = "") -> ConfigDict:
             window=1,
             chunk=CHUNK,
             normalization=dict(action="mean_std", proprio="mean_std"),
-            text=dict(length=24, model=""),
-            batch_size=4 if debug else 64,
+            text=dict(length=12, model=""),
+            batch_size=4 if debug else 32,
             num_threads=2,
             prefetch=4,
         ),
@@ -66,7 +66,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 name="text_transformer",
                 vocab_size=2048,
                 width=width,
-                num_layers=1,
+                num_layers=0,
             ),
             trunk=dict(
                 name="blockwise",

@@ -24,7 +24,7 @@ flags.DEFINE_string("out", "runs/quickstart", "Folder of everything it makes.")
 flags.DEFINE_integer("workers", 2, "Simulator processes at a time.", lower_bound=1)
 flags.DEFINE_bool("debug", False, "Tiny sizes: shows that it runs, learns nothing.")
 
-TASKS = ("button-press-topdown", "drawer-open", "faucet-close")
+TASKS = ("button-press-topdown", "drawer-open", "door-unlock")
 _ROOT = Path(__file__).resolve().parent.parent
 
 

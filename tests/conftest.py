@@ -1,6 +1,13 @@
-"""Settings of every test: two CPU devices, no accidental broadcasting."""
+"""Settings of every test: two CPU devices, no accidental broadcasting, fast compiles."""
 
 import os
+
+# Tests compile hundreds of tiny programs and run each a few times, so LLVM's
+# optimizations cost far more than they save. Subprocesses inherit the flags.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -33,7 +33,9 @@ def test_unknown_level_lists_the_levels():
     tokens = GridTokens(level="layer3", width=4)
     with pytest.raises(ValueError, match=r"'layer3'.*\['stem'\]"):
         tokens.init(
-            jax.random.key(0), {"stem": jnp.zeros((1, 1, 2, 2, 3))}, jnp.ones((1, 1), bool)
+            jax.random.key(0),
+            {"stem": jnp.zeros((1, 1, 2, 2, 3))},
+            jnp.ones((1, 1), bool),
         )
 
 

@@ -18,10 +18,11 @@ def scale_pixels(image: jax.Array) -> jax.Array:
 
 
 class ConvEncoder(nn.Module):
-    """A small strided convolutional encoder with a norm after every stage.
+    """A small strided convolutional encoder, made to be fast on a CPU too.
 
     The stem cuts the image into patches, because a convolution whose stride equals its
-    kernel is one matrix product: that is what makes it fast on a CPU too.
+    kernel is one matrix product. Only the last stage is normalized: on the large maps
+    before it, the gradient of a norm costs as much as the convolution.
 
     Attributes:
         patch: side of the stem's patches, in pixels.
@@ -55,7 +56,9 @@ class ConvEncoder(nn.Module):
             else:
                 size, stride, name = (3, 3), self.strides[index - 1], f"stage{index}"
             image = nn.Conv(channels, size, (stride, stride), name=name)(image)
-            image = nn.relu(nn.LayerNorm(name=f"{name}_norm")(image))
+            if index == len(self.widths) - 1:
+                image = nn.LayerNorm(name="norm")(image)
+            image = nn.relu(image)
             levels[name] = image
         return levels
 

@@ -1,0 +1,151 @@
+import jax
+import numpy as np
+import pytest
+
+from tests.fake_batch import make_batch, policy_config
+from vla_jax.data.statistics import Streaming
+from vla_jax.data.text import Tokenizer
+from vla_jax.models.build import build
+from vla_jax.serving.agent import Agent
+
+ACTION = np.array([[0.0, 10.0, 0.0], [2.0, 30.0, 1.0]])
+PROPRIO = np.array([[-1.0] * 4, [1.0] * 4])
+
+
+def statistics(rows):
+    streaming = Streaming(rows.shape[1])
+    streaming.update(rows)
+    return streaming.finish().to_json()
+
+
+def metadata(window=1, names=("robot",)):
+    entry = dict(
+        cameras=["primary", "wrist"],
+        action=["relative", "absolute", "gripper"],
+        control_hz=10.0,
+        action_dim=3,
+        proprio_dim=4,
+        statistics=dict(action=statistics(ACTION), proprio=statistics(PROPRIO)),
+    )
+    return dict(
+        datasets=[{**entry, "name": name} for name in names],
+        cameras=["primary", "wrist"],
+        image_size=[16, 16],
+        window=window,
+        chunk=2,
+        action_dim=3,
+        proprio_dim=4,
+        normalization=dict(action="mean_std", proprio="mean_std"),
+        text_length=3,
+        vocab_size=2048,
+    )
+
+
+def make_agent(window=1, names=("robot",), **options):
+    model = build(policy_config(vocab_size=2048))
+    batch = make_batch(window=window)
+    variables = model.init(jax.random.key(0), batch, train=False, method="loss")
+    tokenizer = Tokenizer.from_file("")
+    return Agent(model, variables, metadata(window, names), tokenizer, **options)
+
+
+def observe(seed):
+    rng = np.random.default_rng(seed)
+    return {
+        "image": {
+            camera: rng.integers(0, 256, (16, 16, 3), np.uint8)
+            for camera in ("primary", "wrist")
+        },
+        "proprio": rng.standard_normal(4).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def agent():
+    return make_agent(execute=1)
+
+
+def act(agent, slots, seeds):
+    instructions = ["open it"] * len(slots)
+    return agent.act(slots, [observe(seed) for seed in seeds], instructions)
+
+
+def test_other_slots_and_their_order_do_not_change_an_action(agent):
+    for slot in range(3):
+        agent.reset(slot)
+    alone = act(agent, [0], [5])
+    together = act(agent, [2, 0, 1], [8, 5, 9])
+    np.testing.assert_array_equal(alone[0], together[1])
+    assert np.abs(together[0] - together[1]).max() > 1e-4
+
+
+def test_more_slots_than_rows_of_a_call_are_all_answered(agent):
+    for slot in range(10):
+        agent.reset(slot)
+    actions = act(agent, list(range(10)), [3] * 10)
+    np.testing.assert_array_equal(actions, np.repeat(actions[:1], 10, 0))
+
+
+def test_action_is_in_the_units_of_the_data(agent):
+    agent.reset(0)
+    action = act(agent, [0], [0])[0]
+    assert action.dtype == np.float32
+    # The second dimension has mean 20 and deviation 10 in the statistics.
+    assert 0 < action[1] < 40
+
+
+def test_images_are_needed_only_when_a_chunk_is_due():
+    agent = make_agent(execute=2)
+    agent.reset(0)
+    assert agent.needs_image(0)
+    first = act(agent, [0], [0])
+    assert not agent.needs_image(0)
+    blind = {**observe(1), "image": {}}
+    second = agent.act([0], [blind], ["open it"])
+    assert agent.needs_image(0)
+    assert np.abs(first - second).max() > 0
+
+
+def test_history_needs_every_image_and_starts_masked():
+    agent = make_agent(window=2, execute=2)
+    agent.reset(0)
+    act(agent, [0], [0])
+    assert agent.needs_image(0)
+    agent.reset(1)
+    agent.reset(2)
+    act(agent, [1, 2], [1, 2])
+    act(agent, [1, 2], [3, 3])
+    later = act(agent, [1, 2], [4, 4])
+    np.testing.assert_array_equal(later[0], later[1])  # Frames 3 and 4 alone count.
+
+
+def test_missing_camera_lists_what_came(agent):
+    agent.reset(0)
+    observation = observe(0)
+    del observation["image"]["wrist"]
+    with pytest.raises(ValueError, match=r"needs camera 'wrist'.*\['primary'\]"):
+        agent.act([0], [observation], ["x"])
+
+
+def test_wrong_sizes_are_named(agent):
+    agent.reset(0)
+    observation = observe(0)
+    with pytest.raises(ValueError, match=r"proprio has shape \(3,\).*\(4,\)"):
+        short = {**observation, "proprio": observation["proprio"][:3]}
+        agent.act([0], [short], ["x"])
+    observation["image"]["wrist"] = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"'wrist' is uint8 \(8, 8, 3\)"):
+        agent.act([0], [observation], ["x"])
+
+
+def test_slot_without_episode_is_refused(agent):
+    with pytest.raises(ValueError, match="Slot 77 has no episode"):
+        agent.needs_image(77)
+
+
+def test_after_a_mixture_the_robot_must_be_named():
+    with pytest.raises(ValueError, match=r"\['left', 'right'\]; say whose"):
+        make_agent(names=("left", "right"))
+    with pytest.raises(ValueError, match=r"'up'; the policy knows"):
+        make_agent(names=("left", "right"), dataset="up")
+    assert make_agent(names=("left", "right"), dataset="right").control_hz == 10.0
