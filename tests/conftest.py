@@ -1,4 +1,4 @@
-"""Settings of every test: two CPU devices, no accidental broadcasting, fast compiles."""
+"""Settings of every test: two CPU devices, strict broadcasting, fast compiles."""
 
 import os
 

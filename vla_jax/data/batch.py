@@ -175,8 +175,7 @@ def _find_images(source, number, place, rows, observation) -> list[tuple]:
         if camera not in index.cameras:
             frames[slots] = 0
             continue
-        spans = np.asarray(index.image_spans[camera])
-        exists = spans[every_step, 2] > 0
+        exists = index.image_spans[camera][every_step, 2] > 0
         if not exists.all():
             frames[slots[~exists]] = 0
         observation["image_mask"][camera].reshape(-1)[slots[exists]] = True
