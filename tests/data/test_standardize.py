@@ -89,6 +89,10 @@ def test_language_is_of_the_episode_or_of_each_step():
         ({"actions": 0}, r"unknown \['actions'\]"),
         ({"language": "go"}, "language .* is a str"),
         ({"language": [["a"]] * 3}, "is a list of 3"),
+        ({"language": None}, r"missing \['language'\]"),
+        ({"language": 3}, "language .* is a int; expected a list"),
+        ({"language": [["a"], [3]]}, "holds something that is no string"),
+        ({"proprio": np.zeros(2)}, r"proprio .* shape \[2\]; expected \[2, p\]"),
     ],
 )
 def test_what_standardize_returns_is_checked(changes, message):

@@ -103,7 +103,8 @@ def standardize_episode(spec: DatasetSpec, raw: RawEpisode) -> Episode:
     """
     fields = spec.standardize(raw)
     unknown = sorted(set(fields) - set(_KEYS))
-    missing = sorted({"proprio", "action", "language"} - set(fields))
+    given = {key for key, value in fields.items() if value is not None}
+    missing = sorted({"proprio", "action", "language"} - given)
     if unknown or missing:
         raise ValueError(
             f"standardize of data set {spec.name!r} returned {sorted(fields)}: missing "
@@ -115,16 +116,16 @@ def standardize_episode(spec: DatasetSpec, raw: RawEpisode) -> Episode:
             arrays[key] = None
             continue
         array = np.asarray(fields[key], np.float32)
-        width = {"action": len(spec.action), "pose": 7}.get(key, array.shape[-1])
-        if array.shape != (raw.num_steps, width):
-            expected = {
-                "action": f"one column per action kind {spec.action}",
-                "pose": "x, y, z and a quaternion xyzw",
-                "proprio": "one row per step",
-            }[key]
+        width, columns = {
+            "action": (len(spec.action), f"one column per action kind {spec.action}"),
+            "pose": (7, "x, y, z and a quaternion xyzw"),
+            "proprio": ("p", "one row per step"),
+        }[key]
+        fits = array.ndim == 2 and width in ("p", array.shape[1])
+        if not fits or len(array) != raw.num_steps:
             raise ValueError(
                 f"{key} of data set {spec.name!r} has shape {list(array.shape)}; "
-                f"expected {[raw.num_steps, width]} ({expected})."
+                f"expected [{raw.num_steps}, {width}] ({columns})."
             )
         if not np.isfinite(array).all():
             step, dimension = np.argwhere(~np.isfinite(array))[0]
@@ -200,21 +201,25 @@ DATASETS = {
 
 def _language(spec: DatasetSpec, language, num_steps: int) -> list[list[str]]:
     """Normalizes the two forms of `language`; empty instructions are left out."""
-    is_list = isinstance(language, list | tuple)
-    if is_list and all(isinstance(text, str) for text in language):
-        language = [language]
-    elif not is_list or len(language) != num_steps:
+    steps = [language] if _are_strings(language) else language
+    is_list = isinstance(steps, list | tuple)
+    if not is_list or len(steps) not in (1, num_steps):
+        size = f" of {len(steps)}" if is_list else ""
         raise ValueError(
-            f"language of data set {spec.name!r} is a {type(language).__name__} of "
-            f"{len(language)}; expected a list of strings, or a list of strings for "
-            f"each of the {num_steps} steps."
+            f"language of data set {spec.name!r} is a {type(language).__name__}{size}; "
+            "expected a list of strings, or a list of strings for each of the "
+            f"{num_steps} steps."
         )
-    texts = [[text for text in step if text.strip()] for step in language]
-    if not all(isinstance(text, str) for step in texts for text in step):
+    if not all(_are_strings(step) for step in steps):
         raise ValueError(
             f"language of data set {spec.name!r} holds something that is no string."
         )
-    return texts
+    return [[text for text in step if text.strip()] for step in steps]
+
+
+def _are_strings(texts) -> bool:
+    is_list = isinstance(texts, list | tuple)
+    return is_list and all(isinstance(text, str) for text in texts)
 
 
 def _restore_spec(fields: dict) -> DatasetSpec:
