@@ -151,7 +151,7 @@ def _fill_instructions(source, number, place, rows, seed, batch):
         return
     choice = 0
     if num_phrasings.max() > 1:
-        chance = hash_numbers(seed, number, place.first_step + place.step, rows)
+        chance = hash_numbers(seed, number, place.first_step + place.step)
         choice = chance % np.maximum(num_phrasings, 1).astype(np.uint64)
     chosen = phrasings[np.arange(len(rows)), choice]
     has = chosen >= 0
