@@ -111,7 +111,7 @@ def test_an_image_of_another_size_is_found(tmp_path, monkeypatch):
     other = simplejpeg.encode_jpeg(np.zeros((2, 4, 3), np.uint8))
     monkeypatch.setattr("vla_jax.data.write._encode_image", lambda *args: other)
     (finding,) = _findings(tmp_path)
-    assert "has the shape (2, 4, 3); the data set states (4, 4, 3)" in finding.problem
+    assert "has the size (2, 4); the data set states (4, 4)" in finding.problem
 
 
 def test_no_validation_split_is_found(tmp_path):

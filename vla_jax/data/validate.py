@@ -1,13 +1,12 @@
 """Checks an indexed data set and reports what would spoil training, in sentences."""
 
 import dataclasses
-import io
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image as PILImage
 
 from vla_jax.data.build import VALIDATION_SPLITS
+from vla_jax.data.image import decode
 from vla_jax.data.index import Index
 from vla_jax.data.statistics import Statistics
 
@@ -105,7 +104,7 @@ def _check_counts(index: Index) -> Iterator[Finding]:
             f"{skipped} episodes are corrupt and were left out.",
             "Download their shards again: " + "; ".join(index.corrupt[:3]),
         )
-    if not set(VALIDATION_SPLITS) & set(index.split_names):
+    if not any(index.counts["episodes"].get(split) for split in VALIDATION_SPLITS):
         yield Finding(
             False,
             "No episode is held out for validation.",
@@ -229,8 +228,8 @@ def _check_images(index: Index) -> Iterator[Finding]:
 
 
 def _check_pixels(index: Index, camera: str) -> Iterator[Finding]:
-    """Decodes some images, spread over the data set."""
-    expected = tuple(index.image_features[camera]["shape"])
+    """Decodes some images, spread over the data set, as training will."""
+    expected = tuple(index.image_features[camera]["shape"][:2])
     steps = np.linspace(0, index.num_steps - 1, _NUM_IMAGES).astype(int)
     decoded = blank = 0
     for step in np.unique(steps).tolist():
@@ -239,21 +238,21 @@ def _check_pixels(index: Index, camera: str) -> Iterator[Finding]:
             continue
         where = f"The {camera!r} image of step {step}"
         try:
-            pixels = np.asarray(PILImage.open(io.BytesIO(data)))
-        except (OSError, ValueError) as error:
+            pixels = decode(data)
+        except ValueError as error:
             yield Finding(
                 True,
                 f"{where} cannot be decoded: {error}.",
                 "Store it as JPEG or PNG, or leave its episode out.",
             )
             return
-        size = (*pixels.shape, 1)[:3]
+        size = pixels.shape[:2]
         if any(
             want not in (-1, have) for want, have in zip(expected, size, strict=True)
         ):
             yield Finding(
                 True,
-                f"{where} has the shape {size}; the data set states {expected}.",
+                f"{where} has the size {size}; the data set states {expected}.",
                 "Write the data set again with the right shape.",
             )
             return
