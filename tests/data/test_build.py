@@ -14,7 +14,7 @@ import pytest
 
 from tests import fake
 from vla_jax.data import build as build_module
-from vla_jax.data.index import Index, build_index, open_index
+from vla_jax.data.index import Index, open_index
 from vla_jax.data.standardize import DATASETS, DatasetSpec
 from vla_jax.data.tfrecord import CorruptRecord
 from vla_jax.data.write import RLDSWriter, Tensor
@@ -263,12 +263,6 @@ def test_the_command_prints_errors_without_a_traceback(tmp_path):
     assert result.returncode == 1
     assert "it is empty" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_build_index_returns_its_folder(folder, tmp_path):
-    path = build_index(folder, "metaworld", out=tmp_path / "i", progress=False)
-    assert path == tmp_path / "i"
-    assert (path / "index.json").exists()
 
 
 def test_indexing_leaves_tensorflow_alone(folder, tmp_path):

@@ -203,12 +203,6 @@ def test_device_batches_keep_their_pixels_while_others_are_made(source):
             np.testing.assert_array_equal(image, two["observation"]["image"][camera])
 
 
-def test_sharding_can_depend_on_the_array(source):
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[1])
-    with to_device(train_batches(source, seed=0), lambda array: device) as batches:
-        assert next(batches).action.devices() == {jax.devices()[1]}
-
-
 def test_finite_batches_end_on_the_device_too(source):
     batches = validation_batches(source, seed=0, num_batches=2)
     with to_device(batches, data_sharding()) as on_device:

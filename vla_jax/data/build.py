@@ -58,8 +58,7 @@ def build_at(
     check_cameras(folder, spec)
     wanted = fingerprint(folder, spec)
     out.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
-    staging = out.parent / f".{out.name}.building-{digest[:16]}"
+    staging = out.parent / f".{out.name}.building-{_digest(wanted)}"
     with _lock(out.parent / f".{out.name}.lock"):
         if not why_rebuild(out, wanted):  # another process has built it meanwhile
             return out
@@ -208,7 +207,9 @@ def _counted(shard: Shard) -> Shard:
     return Shard(shard.path, count_records(open_view(shard.path), shard.path))
 
 
-def _run(jobs: list[ShardJob], spec: DatasetSpec, num_workers: int | None, progress):
+def _run(
+    jobs: list[ShardJob], spec: DatasetSpec, num_workers: int | None, progress: bool
+):
     """Indexes the shards, each once, in as many processes as are worth their start."""
     if num_workers is None:
         size = sum(epath.Path(job.shard.path).stat().length for job in jobs)

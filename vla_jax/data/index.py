@@ -190,10 +190,11 @@ def open_index(
             "with `python launch/index.py --data_dir=... --spec=...`."
         )
     if reason:
-        build_index(
-            path,
+        print(f"Building the index {out} ({reason}).")
+        build_at(
+            folder,
             spec,
-            out=out,
+            out,
             num_workers=num_workers,
             skip_corrupt=skip_corrupt,
             progress=progress,
@@ -205,38 +206,6 @@ def open_index(
             "Delete it once their shards are repaired."
         )
     return index
-
-
-def build_index(
-    path,
-    spec: DatasetSpec | str,
-    *,
-    out=None,
-    num_workers: int | None = None,
-    skip_corrupt: bool = False,
-    progress: bool = True,
-) -> Path:
-    """Builds the index of a data set, unless a valid one is there; says why.
-
-    Arguments and errors are those of `open_index`.
-
-    Returns:
-        The folder of the index.
-    """
-    spec = resolve_spec(spec) if isinstance(spec, str) else spec
-    folder = open_rlds(path)
-    out = _place(folder, spec, out)
-    reason = why_rebuild(out, fingerprint(folder, spec))
-    if reason:
-        print(f"Building the index {out} ({reason}).")
-    return build_at(
-        folder,
-        spec,
-        out,
-        num_workers=num_workers,
-        skip_corrupt=skip_corrupt,
-        progress=progress,
-    )
 
 
 def _place(folder: RLDSFolder, spec: DatasetSpec, out) -> Path:

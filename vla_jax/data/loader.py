@@ -188,15 +188,14 @@ class DeviceIterator:
 
 def to_device(
     batches: Iterator[dict],
-    sharding: jax.sharding.Sharding | Callable[[np.ndarray], jax.sharding.Sharding],
+    sharding: jax.sharding.Sharding,
     prefetch: int = 2,
 ) -> DeviceIterator:
     """Places numpy batches on devices, `prefetch` batches ahead.
 
     Args:
       batches: this host's part of every batch.
-      sharding: of every array, for example the first axis over "data"; or a function
-        from a numpy array to its sharding.
+      sharding: of every array, for example the first axis over "data".
       prefetch: batches that lie ready on the devices.
 
     Returns:
@@ -204,8 +203,7 @@ def to_device(
     """
 
     def place_array(array: np.ndarray) -> jax.Array:
-        chosen = sharding(array) if callable(sharding) else sharding
-        return jax.make_array_from_process_local_data(chosen, array)
+        return jax.make_array_from_process_local_data(sharding, array)
 
     def place(batch: dict) -> Batch:
         return jax.tree.map(place_array, batch_from_dict(batch))

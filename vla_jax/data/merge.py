@@ -151,6 +151,6 @@ def _merge_statistics(shard, statistics: dict[str, Streaming]):
             if name.startswith(prefix)
         }
         if state:
-            part = Streaming.from_state(state)
-            total = statistics.setdefault(key, Streaming(len(part.finish().mean)))
-            total.merge(part)
+            width = state["moments"].shape[1]
+            total = statistics.setdefault(key, Streaming(width))
+            total.merge(Streaming.from_state(state))
