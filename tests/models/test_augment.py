@@ -44,6 +44,12 @@ def test_each_camera_has_its_own_strength():
     assert np.abs(out["wrist"] - batch.observation.image["wrist"]).max() > 1
 
 
+def test_unknown_camera_is_named():
+    augment = make_augment({"default": {}, "wirst": {"shift": 1}})
+    with pytest.raises(ValueError, match=r"\['wirst'\].*\['primary', 'wrist'\]"):
+        augment(jax.random.key(0), make_batch())
+
+
 def test_unknown_strength_is_named():
     with pytest.raises(ValueError, match="'hue'"):
         make_augment({"hue": 0.1})

@@ -105,6 +105,13 @@ def test_camera_without_encoder_is_named():
         build(config).init(jax.random.key(0), make_batch(), train=False, method="loss")
 
 
+def test_camera_without_image_is_named():
+    config = policy_config()
+    config["tokens"]["side"] = config["tokens"]["shared"]
+    with pytest.raises(ValueError, match=r"\['side'\].*\['primary', 'wrist'\]"):
+        build(config).init(jax.random.key(0), make_batch(), train=False, method="loss")
+
+
 def test_loss_falls_on_one_repeated_batch(policy):
     model, variables = policy
     batch = make_batch()

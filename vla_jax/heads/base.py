@@ -35,7 +35,8 @@ def masked_mean(
 ) -> Float[Array, " b"]:
     """Averages each example over its real entries; 0 where an example has none.
 
-    Masked entries are replaced before the sum, so not even a NaN in them is seen.
+    Masked entries are replaced before the sum, so not even a NaN in them changes the
+    value. It would reach the gradient: what is masked must still be finite there.
     """
     axes = tuple(range(1, value.ndim))
     total = jnp.sum(jnp.where(mask, value, 0.0), axes)

@@ -9,9 +9,9 @@ from vla_jax.heads.base import Metrics, masked_mean
 from vla_jax.types import Context
 
 ELEMENT_LOSSES = {
-    "l1": lambda error: jnp.abs(error),
-    "smooth_l1": lambda error: optax.huber_loss(error, delta=1.0),
-    "mse": lambda error: jnp.square(error),
+    "l1": jnp.abs,
+    "smooth_l1": optax.huber_loss,
+    "mse": jnp.square,
 }
 
 

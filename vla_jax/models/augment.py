@@ -23,8 +23,9 @@ def make_augment(
             these per camera, with `default` for the others.
 
     Returns:
-        `(rng, batch) -> batch`, pure, with images as float32 in 0..255 where anything
-        is on and untouched uint8 where nothing is.
+        `(rng, batch) -> batch`, pure, with images of 0..255: float32 where colors
+        change, else uint8 as they came. It raises a `ValueError` for strengths of a
+        camera that the batch does not have.
 
     Raises:
         ValueError: an unknown strength.
@@ -41,6 +42,12 @@ def make_augment(
 
     def augment(rng: jax.Array, batch: Batch) -> Batch:
         images = dict(batch.observation.image)
+        absent = sorted(set(table) - set(images) - {"default"})
+        if absent:
+            raise ValueError(
+                f"train.augment names the cameras {absent}; choose from "
+                f"{sorted(images)} and 'default'."
+            )
         for index, camera in enumerate(sorted(images)):
             strengths = table.get(camera, table.get("default", {}))
             images[camera] = augment_image(
@@ -55,7 +62,7 @@ def augment_image(
     rng: jax.Array,
     image: jax.Array,
     *,
-    shift: int | float = 0,
+    shift: int = 0,
     brightness: float = 0.0,
     contrast: float = 0.0,
 ) -> jax.Array:

@@ -43,8 +43,16 @@ class Policy(nn.Module):
         """Features and token groups of every input, refined by the attention modules.
 
         Raises:
-            ValueError: the observation lacks a camera that the policy was built for.
+            ValueError: the observation lacks a camera that the policy was built for,
+                or has one that it was not.
         """
+        cameras = {*self.image, *self.tokens} - {"shared"}
+        missing = sorted(cameras - set(observation.image))
+        if missing:
+            raise ValueError(
+                f"The policy needs the cameras {missing} too; the observation "
+                f"has only {sorted(observation.image)}."
+            )
         context = Context(observation=observation, task=task)
         language = self.text(task, train=train)
         groups = {

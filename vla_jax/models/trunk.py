@@ -1,6 +1,6 @@
 """The trunk: token groups of a window of frames, read by readout tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -110,11 +110,3 @@ def _frame(group: Tokens, frame: int) -> Tokens:
 def _concatenate(parts: Sequence[Tokens]) -> tuple[jnp.ndarray, jnp.ndarray]:
     values = jnp.concatenate([part.values for part in parts], 1)  # [b n d]
     return values, jnp.concatenate([part.mask for part in parts], 1)
-
-
-def describe_groups(groups: Mapping[str, Tokens]) -> str:
-    """A line such as `language 1x8, primary 1x36` for logs and error messages."""
-    return ", ".join(
-        f"{name} {group.values.shape[1]}x{group.values.shape[2]}"
-        for name, group in groups.items()
-    )
