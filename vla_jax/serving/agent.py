@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from vla_jax.data.image import resize
 from vla_jax.data.statistics import (
     Statistics,
     action_mask,
@@ -29,7 +30,8 @@ from vla_jax.train.checkpoint import find_folder, restore_variables
 from vla_jax.types import Observation, Task
 
 # Every policy call has this many rows. A constant compiles once, and it makes the
-# numbers that a slot gets independent of how many slots are in use.
+# numbers that a slot gets independent of how many slots are in use. (XLA may round
+# the rows of a call differently in the last bit.)
 _CALL_SIZE = 8
 
 
@@ -48,9 +50,10 @@ class Agent:
 
     Attributes:
         cameras: names of the images that an observation must hold.
-        image_size: height and width in pixels of every image.
+        image_size: height and width in pixels to which every image is resized.
         control_hz: actions per second that the policy was trained for.
         action_dim: size of an action.
+        execute, ensemble: how chunks are played.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class Agent:
             for key, value in self._dataset["statistics"].items()
         }
         self._tokenizer = tokenizer
-        self._execute, self._ensemble = execute, ensemble
+        self.execute, self.ensemble = execute, ensemble
         ChunkPlayer(metadata["chunk"], execute=execute, ensemble=ensemble)  # checks
         self.cameras = tuple(metadata["cameras"])
         self.image_size = tuple(metadata["image_size"])
@@ -151,7 +154,7 @@ class Agent:
             rng=jax.random.key(seed),
             frames=deque(maxlen=self._metadata["window"]),
             player=ChunkPlayer(
-                self._metadata["chunk"], execute=self._execute, ensemble=self._ensemble
+                self._metadata["chunk"], execute=self.execute, ensemble=self.ensemble
             ),
         )
 
@@ -173,8 +176,9 @@ class Agent:
 
         Args:
             slots: numbers of running episodes, each at most once.
-            observations: per slot `image`, camera -> uint8 [h w 3] (may be empty where
-                `needs_image` is False), and `proprio` f32 [p] in the robot's units.
+            observations: per slot `image`, camera -> uint8 [h w 3] of any size (may be
+                empty where `needs_image` is False), and `proprio` f32 [p] in the
+                robot's units.
             instructions: per slot what to do.
 
         Returns:
@@ -182,8 +186,8 @@ class Agent:
             open and 0 = closed.
 
         Raises:
-            ValueError: a slot that was never reset, a missing camera, or an image or
-                proprio of the wrong size.
+            ValueError: a slot that was never reset, a missing camera, something that
+                is no image, or a proprio of the wrong size.
         """
         due = []
         for number, observation, instruction in zip(
@@ -236,7 +240,7 @@ class Agent:
                 for camera in self.cameras
             },
             image_mask={
-                camera: np.full(len(padded), camera in self._dataset["cameras"])
+                camera: present & (camera in self._dataset["cameras"])
                 for camera in self.cameras
             },
             proprio=np.pad(proprio, ((0, 0), (0, width))).astype(np.float32),
@@ -244,7 +248,7 @@ class Agent:
         )
 
     def _check(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """One frame, checked: the images and the proprio."""
+        """One frame, checked: the images, resized as in training, and the proprio."""
         expected = self._dataset["proprio_dim"]
         proprio = np.asarray(observation["proprio"], np.float32)
         if proprio.shape != (expected,):
@@ -254,9 +258,8 @@ class Agent:
             )
         frame = {"proprio": proprio}
         for camera in self.cameras:
-            shape = (*self.image_size, 3)
             if camera not in self._dataset["cameras"]:
-                frame[camera] = np.zeros(shape, np.uint8)
+                frame[camera] = np.zeros((*self.image_size, 3), np.uint8)
                 continue
             if camera not in observation["image"]:
                 raise ValueError(
@@ -264,12 +267,12 @@ class Agent:
                     f"{sorted(observation['image'])}."
                 )
             image = np.asarray(observation["image"][camera])
-            if image.shape != shape or image.dtype != np.uint8:
+            if image.shape[2:] != (3,) or image.dtype != np.uint8:
                 raise ValueError(
                     f"Image {camera!r} is {image.dtype} {image.shape}; the policy "
-                    f"needs uint8 {shape}."
+                    "needs uint8 (h, w, 3)."
                 )
-            frame[camera] = image
+            frame[camera] = resize(image, *self.image_size)
         return frame
 
     def _slot(self, number: int) -> _Slot:
