@@ -12,7 +12,6 @@ from absl import app, flags
 
 from vla_jax.simulation.collect import collect
 from vla_jax.simulation.demonstration import Recipe
-from vla_jax.simulation.workers import WorkerError
 
 FLAGS = flags.FLAGS
 
@@ -58,7 +57,7 @@ def main(argv: list[str]) -> None:
                 cheap=FLAGS.cheap,
             ),
         )
-    except (ValueError, WorkerError) as error:
+    except (ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("Interrupted; run the same command to continue.")

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from absl import app, flags
 
+from vla_jax.simulation.ablation import ABLATIONS
+
 FLAGS = flags.FLAGS
 
 flags.DEFINE_list("checkpoint", None, "Run folder, or two to compare.", required=True)
@@ -35,7 +37,7 @@ flags.DEFINE_bool("cheap", True, "Render without shadows and reflections.")
 flags.DEFINE_enum(
     "blank",
     "nothing",
-    ["nothing", "images", "language", "wrong_language"],
+    ABLATIONS,
     "Ablation: black pictures, an empty instruction, or another task's instruction.",
 )
 
@@ -44,18 +46,16 @@ def main(argv: list[str]) -> None:
     """Evaluates one checkpoint, or compares two."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments {argv[1:]}.")
-    # Heavy imports wait: worker processes import this file again.
-    from vla_jax.simulation.workers import WorkerError
-
     try:
         _evaluate()
-    except (ValueError, WorkerError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("Interrupted; run the same command to continue.")
 
 
 def _evaluate() -> None:
+    # Heavy imports wait: worker processes import this file again.
     from vla_jax.simulation.environment import check_tasks, list_tasks
     from vla_jax.simulation.evaluation import (
         compare,
@@ -116,8 +116,8 @@ def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
         "step": step,
         "weights": _digest(folder / str(step) / "files.json"),
         "environment": FLAGS.env,
-        "execute": FLAGS.execute,
-        "ensemble": FLAGS.ensemble,
+        "execute": agent.execute,
+        "ensemble": agent.ensemble,
         "blank": FLAGS.blank,
         # Which instruction is wrong depends on the order of the tasks.
         "order": list(tasks) if FLAGS.blank == "wrong_language" else None,

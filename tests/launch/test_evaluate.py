@@ -31,6 +31,7 @@ class _Pusher:
 
     cameras = ("primary",)
     image_size = (16, 16)
+    execute, ensemble = None, 0.01
 
     def __init__(self, motion):
         self._motion = motion

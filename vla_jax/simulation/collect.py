@@ -31,6 +31,7 @@ from vla_jax.simulation.environment import (
 )
 from vla_jax.simulation.gl import ensure_gl
 from vla_jax.simulation.plan import TaskPlan
+from vla_jax.simulation.settings import require_same_settings
 from vla_jax.simulation.workers import Workers
 
 VERSION = "1.0.0"
@@ -98,7 +99,7 @@ def collect(
             )
         os.replace(pending, final)
     report = json.loads(final.read_text())
-    _check_same(folder, report["settings"], settings)
+    require_same_settings(folder, report["settings"], settings)
     if staging.exists():
         shutil.rmtree(staging)
         if not any(staging.parent.iterdir()):
@@ -225,16 +226,3 @@ def _assemble(
 def _fingerprint(recipe: Recipe) -> str:
     content = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _check_same(folder: Path, found: dict, wanted: dict) -> None:
-    differing = [
-        f"{key} (there {found.get(key)!r}, now {wanted.get(key)!r})"
-        for key in sorted(found.keys() | wanted)
-        if found.get(key) != wanted.get(key)
-    ]
-    if differing:
-        raise ValueError(
-            f"{folder} was collected with other settings: {', '.join(differing)}. "
-            "Choose another --out, or delete it."
-        )

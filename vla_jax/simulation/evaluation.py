@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vla_jax.simulation.environment import Environment, episode_seed
 from vla_jax.simulation.rollout import Agent, Episode, Result, run_episodes
+from vla_jax.simulation.settings import require_same_settings
 
 _PACKAGES = ("jax", "numpy", "mujoco", "metaworld", "vla_jax")
 
@@ -250,17 +251,7 @@ def _claim(path: Path, settings: Mapping) -> None:
     # Through JSON once, so that tuples and lists compare equal.
     settings = json.loads(json.dumps(settings))
     if path.exists():
-        found = json.loads(path.read_text())
-        differing = [
-            f"{key} (there {found.get(key)!r}, now {settings.get(key)!r})"
-            for key in sorted(found.keys() | settings)
-            if found.get(key) != settings.get(key)
-        ]
-        if differing:
-            raise ValueError(
-                f"{path.parent} holds results of other settings: "
-                f"{', '.join(differing)}. Choose another --out, or delete it."
-            )
+        require_same_settings(path.parent, json.loads(path.read_text()), settings)
     else:
         _write_json(path, settings)
 
