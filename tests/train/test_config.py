@@ -15,7 +15,7 @@ def config(**train):
         model=dict(name="policy"),
         optimizer=dict(learning_rate=0.1),
         train=dict(steps=10, **train),
-        evaluation=dict(episodes=5),
+        evaluation=dict(horizon=5),
     )
 
 
@@ -37,6 +37,10 @@ def test_defaults_are_filled_in_and_tuples_become_lists():
         (
             dict(optimizer=dict(learning_rat=1.0)),
             "Unknown key 'learning_rat' in config.optimizer; did you mean learning_",
+        ),
+        (
+            dict(evaluation=dict(excute=2)),
+            "Unknown key 'excute' in config.evaluation; did you mean execute",
         ),
         (dict(train=dict(steps=0)), "config.train.steps is 0; expected a positive"),
         (dict(train=dict()), "config.train.steps is None; expected a positive"),
@@ -89,7 +93,7 @@ def test_only_harmless_keys_may_change():
     now["train"] |= dict(steps=20, log_every=1, keep=9, mesh=dict(fsdp=2), wandb=True)
     now["data"]["num_threads"] = 8
     now["data"]["datasets"][0]["path"] = "b"
-    now["evaluation"] = dict(episodes=50)
+    now["evaluation"] = dict(horizon=50)
     assert changed_keys(before, now) == []
     now["optimizer"]["b1"] = 0.8
     now["data"]["batch_size"] = 8

@@ -34,6 +34,9 @@ TRAIN_DEFAULTS: dict[str, Any] = dict(
     wandb=False,
 )
 
+# Read by those who play the policy, `launch/evaluate.py` and `serving/agent.py`.
+EVALUATION_KEYS = ("primary", "horizon", "execute", "ensemble")
+
 # Patterns of keys that a resumed run may change.
 HARMLESS = (
     r"evaluation(\..*)?",
@@ -42,7 +45,6 @@ HARMLESS = (
     r"train\.(steps|log_every|save_every|keep|eval_every|eval_batches)",
     r"train\.(mesh|sharding|compile_cache|tensorboard|wandb)(\..*)?",
 )
-
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -92,6 +94,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"The config lacks the sections {missing}.")
     check_keys(config["train"], TRAIN_DEFAULTS, "config.train")
     check_keys(config["optimizer"], _optimizer_fields(), "config.optimizer")
+    check_keys(config.get("evaluation", {}), EVALUATION_KEYS, "config.evaluation")
     train = {**TRAIN_DEFAULTS, **config["train"]}
     for key in ("log_every", "save_every", "eval_batches"):
         if not train[key] or train[key] < 1:
