@@ -121,6 +121,17 @@ def test_history_needs_every_image_and_starts_masked():
     np.testing.assert_array_equal(later[0], later[1])  # Frames 3 and 4 alone count.
 
 
+def test_frames_before_the_first_are_masked_in_every_input(monkeypatch):
+    agent = make_agent(window=2)
+    seen = []
+    sample = agent._sample
+    monkeypatch.setattr(agent, "_sample", lambda *x: seen.append(x[0]) or sample(*x))
+    agent.reset(0)
+    act(agent, [0], [0])
+    masks = [seen[0].frame_mask, *seen[0].image_mask.values()]
+    assert all(mask[0].tolist() == [False, True] for mask in masks)
+
+
 def test_missing_camera_lists_what_came(agent):
     agent.reset(0)
     observation = observe(0)
