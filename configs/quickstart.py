@@ -8,8 +8,8 @@ By hand, after `launch/collect.py` (see `launch/quickstart.py` for its flags):
     python launch/train.py --config=configs/quickstart.py --workdir=runs/quickstart/run
 
 The pictures are 96x96 from above and from the wrist. A small convolutional encoder
-finds 32 points in each; few tokens leave nearly all time to the images, which is what
-a CPU has too little of.
+makes two tokens of each; so few leave nearly all time to the images, which is what a
+CPU has too little of.
 """
 
 from ml_collections import ConfigDict
@@ -37,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
             window=1,
             chunk=CHUNK,
             normalization=dict(action="mean_std", proprio="mean_std"),
-            text=dict(length=12, model=""),
+            text=dict(length=16, model=""),
             batch_size=4 if debug else 32,
             num_threads=2,
             prefetch=4,
@@ -54,12 +54,7 @@ def get_config(variant: str = "") -> ConfigDict:
                 for camera in CAMERAS
             },
             tokens={
-                camera: dict(
-                    name="points",
-                    level="stage2",
-                    width=width,
-                    num_points=8 if debug else 32,
-                )
+                camera: dict(name="flat", level="stage2", width=width)
                 for camera in CAMERAS
             },
             text=dict(

@@ -7,6 +7,7 @@ moment and started again, it continues where it was.
 """
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -36,7 +37,10 @@ def main(argv: list[str]) -> None:
         ensure_gl()
     except RuntimeError as error:
         sys.exit(f"error: {error}")
-    out = Path(FLAGS.out)
+    out = (Path.cwd() / FLAGS.out).resolve()
+    if out.is_relative_to(_ROOT):
+        out = out.relative_to(_ROOT)  # The printed commands are run from there.
+    os.chdir(_ROOT)
     start = time.monotonic()
     for number, command in enumerate(commands(out), 1):
         _run(number, command)
@@ -92,11 +96,17 @@ def commands(out: Path) -> list[list[str]]:
 def _run(number: int, command: list[str]) -> None:
     """Runs one step; ends this process with a sentence when the step did not finish."""
     print(f"\n[{number}/4] python {shlex.join(command)}", flush=True)
-    process = subprocess.Popen([sys.executable, *command], cwd=_ROOT)
-    # Ctrl-C reaches the step as well, which then saves; this process waits for it.
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda received, frame: process.send_signal(received))
+    process = subprocess.Popen([sys.executable, *command])
+    # A terminal sends Ctrl-C to the step as well, which then saves; SIGTERM comes to
+    # this process alone. Either way it waits for the step to end.
+    handlers = {
+        signal.SIGINT: lambda received, frame: None,
+        signal.SIGTERM: lambda received, frame: process.send_signal(received),
+    }
+    before = {name: signal.signal(name, call) for name, call in handlers.items()}
     code = process.wait()
+    for name, call in before.items():
+        signal.signal(name, call)
     interrupted = code < 0 or _is_unfinished(command)
     if code or interrupted:
         again = "Run `make quickstart` again to continue."
@@ -111,6 +121,8 @@ def _is_unfinished(command: list[str]) -> bool:
     workdir = Path(_value(command, "--workdir"))
     saved = workdir / "checkpoints"
     steps = [int(p.name) for p in saved.glob("*") if p.name.isdigit()]
+    if not (saved / "config.json").exists():
+        return True
     config = json.loads((saved / "config.json").read_text())
     return max(steps, default=0) < config["train"]["steps"]
 

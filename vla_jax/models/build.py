@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 
 from vla_jax.heads.regression import RegressionHead
-from vla_jax.models.image import ConvEncoder, GridTokens, PointTokens
+from vla_jax.models.image import ConvEncoder, FlatTokens, GridTokens, PointTokens
 from vla_jax.models.language import TextTransformer
 from vla_jax.models.policy import Policy
 from vla_jax.models.trunk import BlockwiseTrunk
@@ -15,6 +15,7 @@ from vla_jax.models.trunk import BlockwiseTrunk
 MODULES: dict[str, type[nn.Module]] = {
     "policy": Policy,
     "conv": ConvEncoder,
+    "flat": FlatTokens,
     "grid": GridTokens,
     "points": PointTokens,
     "text_transformer": TextTransformer,
