@@ -21,7 +21,9 @@ from vla_jax.simulation.gl import ensure_gl
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("out", "runs/quickstart", "Folder of everything it makes.")
+_OUT = "runs/quickstart"  # where configs/quickstart.py looks for the data
+
+flags.DEFINE_string("out", _OUT, "Folder of everything it makes.")
 flags.DEFINE_integer("workers", 2, "Simulator processes at a time.", lower_bound=1)
 flags.DEFINE_bool("debug", False, "Tiny sizes: shows that it runs, learns nothing.")
 
@@ -58,6 +60,7 @@ def commands(out: Path) -> list[list[str]]:
     config = "configs/quickstart.py" + (":debug" if debug else "")
     data = out / "data"
     dataset = data / "metaworld" / "1.0.0"
+    datasets = f"({{'path':'{dataset}','spec':'metaworld'}},)"
     return [
         [
             "launch/collect.py",
@@ -75,8 +78,7 @@ def commands(out: Path) -> list[list[str]]:
         [
             "launch/train.py",
             f"--config={config}",
-            # The config's own path, unless --out was given.
-            f"--config.data.datasets=({{'path':'{dataset}','spec':'metaworld'}},)",
+            *([] if str(out) == _OUT else [f"--config.data.datasets={datasets}"]),
             f"--workdir={out / 'run'}",
         ],
         [
@@ -134,7 +136,9 @@ def _value(command: list[str], flag: str) -> str:
 def _report(out: Path, minutes: float) -> Path:
     from vla_jax.simulation.report import write_report
 
-    python = "python"
+    python = Path(sys.executable)
+    if python.is_relative_to(_ROOT):
+        python = python.relative_to(_ROOT)
     collection = json.loads(
         (out / "data" / "metaworld" / "1.0.0" / "collection.json").read_text()
     )
@@ -160,7 +164,7 @@ def _report(out: Path, minutes: float) -> Path:
                 f"{python} launch/train.py --config=configs/quickstart.py "
                 "--config.train.steps=6000 --workdir=runs/longer"
             ),
-            "Other tasks": (
+            "Collect other tasks": (
                 f"{python} launch/collect.py --tasks=window-open,door-open "
                 "--episodes=40 --image_size=96 --primary=topview --action_noise=0.3 "
                 "--out=runs/mydata"
@@ -169,7 +173,11 @@ def _report(out: Path, minutes: float) -> Path:
                 f"{python} launch/index.py --data_dir=PATH --spec=my_robot.py:MY_ROBOT "
                 "--validate"
             ),
-            "Watch the curves": f"tensorboard --logdir={out / 'run' / 'tensorboard'}",
+            "Watch the curves": (
+                f"{python} -m pip install tensorboard\n"
+                f"{python} -m tensorboard.main "
+                f"--logdir={out / 'run' / 'tensorboard'}"
+            ),
         },
     )
 
