@@ -15,7 +15,7 @@ quickstart: $(VENV)/.installed-sim
 	$(BIN)/python launch/quickstart.py --workers=$(WORKERS)
 
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -c "from vla_jax.simulation.gl import ensure_gl; ensure_gl()"
+	$(BIN)/python -m vla_jax.simulation.gl
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-test

@@ -1,5 +1,6 @@
 """Choice of the OpenGL backend, with the machine's answers replaced."""
 
+import runpy
 import sys
 
 import pytest
@@ -69,6 +70,19 @@ def test_otherwise_the_error_holds_the_one_command_and_the_reasons(machine):
     machine.setattr(gl, "_reason_it_fails", lambda backend: f"{backend} is missing")
     with pytest.raises(RuntimeError, match=r"osmesa is missing.*apt-get install"):
         gl.ensure_gl()
+
+
+def test_the_command_line_prints_the_message_without_a_traceback(machine):
+    machine.setenv("MUJOCO_GL", "egl")
+    machine.setattr("ctypes.util.find_library", lambda name: None)
+    machine.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(gl.__file__, run_name="__main__")
+    assert stop.value.code == (
+        "MUJOCO_GL is 'egl', but libEGL is not installed. Install it with "
+        "`sudo apt-get update && sudo apt-get install -y --no-install-recommends "
+        "libegl1`, or unset MUJOCO_GL."
+    )
 
 
 def test_a_choice_after_the_import_of_mujoco_is_refused(machine):

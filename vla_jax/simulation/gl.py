@@ -3,6 +3,10 @@
 MuJoCo reads `MUJOCO_GL` once, when it is imported, so the choice is made first and
 kept in the environment, where worker processes inherit it. EGL renders on a GPU,
 OSMesa on the processor; pictures of the two differ by a few grey levels.
+
+    python -m vla_jax.simulation.gl
+
+chooses, installs OSMesa where it may, and otherwise prints the command that helps.
 """
 
 import ctypes.util
@@ -144,3 +148,10 @@ def _install(backend: str) -> None:
             f"`{command}` failed: {done.stderr.strip()[-500:]}\n"
             "Run it by hand, then start again."
         )
+
+
+if __name__ == "__main__":
+    try:
+        ensure_gl()
+    except RuntimeError as error:
+        sys.exit(str(error))
