@@ -161,6 +161,7 @@ class Source:
             "proprio_dim": self.proprio_dim,
             "normalization": dict(self.normalization),
             "text_length": self.text_length,
+            "text_truncate": self.truncate,
             "vocab_size": self.tokenizer.vocab_size,
         }
 

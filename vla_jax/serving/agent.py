@@ -2,7 +2,8 @@
 
 History, normalization, chunk playing and temporal ensembling live here once, for the
 evaluator, the server and the notebooks alike. One agent serves several episodes at the
-same time, each in a numbered slot; what happens in one slot never changes another.
+same time, each in a numbered slot; what happens in one slot changes no other, up to
+rounding.
 """
 
 import dataclasses
@@ -29,9 +30,9 @@ from vla_jax.serving.playing import ChunkPlayer
 from vla_jax.train.checkpoint import find_folder, restore_variables
 from vla_jax.types import Observation, Task
 
-# Every policy call has this many rows. A constant compiles once, and it makes the
-# numbers that a slot gets independent of how many slots are in use. (XLA may round
-# the rows of a call differently in the last bit.)
+# Every policy call has this many rows. A constant compiles once, and the same program
+# answers a slot however many are in use. Which row a slot gets still depends on the
+# others, and XLA may round the rows of a call differently in the last bits.
 _CALL_SIZE = 8
 
 
@@ -102,11 +103,11 @@ class Agent:
         self._slots: dict[int, _Slot] = {}
         self._variables = jax.device_put(variables)
 
-        def sample_one(observation, task, rng):
+        def sample_one(variables, observation, task, rng):
             single = jax.tree.map(lambda x: x[None], (observation, task))
-            return model.apply(self._variables, *single, rng, method="sample")[0]
+            return model.apply(variables, *single, rng, method="sample")[0]
 
-        self._sample = jax.jit(jax.vmap(sample_one))
+        self._sample = jax.jit(jax.vmap(sample_one, (None, 0, 0, 0)))
 
     @classmethod
     def from_checkpoint(
@@ -207,12 +208,15 @@ class Agent:
         rows = [*due, *[due[-1]] * (_CALL_SIZE - len(due))]
         observation = _stack([self._window(slot.frames) for slot, _ in rows])
         tokens, mask = self._tokenizer.encode(
-            [instruction for _, instruction in rows], self._metadata["text_length"]
+            [instruction for _, instruction in rows],
+            self._metadata["text_length"],
+            truncate=self._metadata["text_truncate"],
         )
         rng = jax.numpy.stack(
             [jax.random.fold_in(slot.rng, slot.num_calls) for slot, _ in rows]
         )
-        chunks = np.asarray(self._sample(observation, Task(tokens, mask), rng))
+        task = Task(tokens, mask)
+        chunks = np.asarray(self._sample(self._variables, observation, task, rng))
         chunks = unnormalize(
             chunks[..., : self.action_dim],
             self._statistics["action"],

@@ -2,8 +2,9 @@
 
 Every worker process holds one environment, in a slot of the same number. In each round
 all environments take their step, then the agent is asked once for all of them. Pictures
-travel through shared memory. What happens in an episode depends on its seed alone, not
-on the number of workers or on which slot plays it.
+travel through shared memory. An episode and the draws in it depend on its seed alone,
+not on the number of workers or on which slot plays it; a policy's actions are the same
+up to rounding, which a long episode may amplify.
 """
 
 import contextlib
