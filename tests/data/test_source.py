@@ -70,6 +70,7 @@ def test_metadata_survives_json_with_its_statistics(folder):
     assert metadata["image_size"] == [8, 8]
     assert (metadata["window"], metadata["chunk"]) == (2, 3)
     assert (metadata["action_dim"], metadata["proprio_dim"]) == (4, 4)
+    assert (metadata["text_length"], metadata["text_truncate"]) == (8, False)
     assert metadata["vocab_size"] == source.tokenizer.vocab_size
     (dataset,) = metadata["datasets"]
     assert dataset["name"] == "metaworld" and dataset["num_steps"] == 12
@@ -87,8 +88,11 @@ def test_config_that_went_through_json_opens_the_same(folder):
     ("changes", "message"),
     [
         ({"cameras": ("primary", "wirst")}, r"'wirst'.*\['primary', 'wrist'\]"),
-        ({"windows": 3}, r"unknown: \['windows'\]"),
-        ({"normalization": {"action": "none"}}, r"missing: \['proprio'\]"),
+        ({"windows": 3}, r"Unknown key 'windows' in data; did you mean 'window'\?"),
+        (
+            {"normalization": {"action": "none"}},
+            r"data.normalization lacks \['proprio'\]",
+        ),
         (
             {"normalization": {"action": "gauss", "proprio": "none"}},
             r"normalization.action 'gauss'.*quantile",
@@ -96,7 +100,7 @@ def test_config_that_went_through_json_opens_the_same(folder):
         ({"text": {"length": 2, "model": ""}}, r"data.text.length to 3"),
         ({"text": {"length": 2, "model": "no.model"}}, r"'no.model'"),
         ({"datasets": ()}, "data.datasets is empty"),
-        ({"datasets": ({"path": "x"},)}, r"data.datasets\[0\].*missing: \['spec'\]"),
+        ({"datasets": ({"path": "x"},)}, r"data.datasets\[0\] lacks \['spec'\]"),
         ({"chunk": 0}, "data.chunk must be at least 1, got 0"),
         ({"prefetch": -1}, "data.prefetch must be at least 0, got -1"),
     ],
@@ -109,7 +113,7 @@ def test_mistakes_in_the_config_are_named(folder, changes, message):
 def test_a_missing_key_is_named(folder):
     incomplete = config(folder)
     del incomplete["window"]
-    with pytest.raises(ValueError, match=r"missing: \['window'\]"):
+    with pytest.raises(ValueError, match=r"data lacks \['window'\]"):
         open_source(incomplete)
 
 

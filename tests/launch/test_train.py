@@ -86,7 +86,7 @@ def test_two_steps_from_the_command_line(config, tmp_path):
         ("--config.train.stepz=3", "Unknown key 'stepz' in config.train; did you mean"),
         (
             "--config.optimizer.beta=1",
-            "Unknown key 'beta' in config.optimizer; choose from ['b1'",
+            "Unknown key 'beta' in config.optimizer; choose one of ['b1'",
         ),
         (
             "--config.trian.steps=3",

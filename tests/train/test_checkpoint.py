@@ -5,6 +5,7 @@ import json
 import os
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,6 @@ import pytest
 from vla_jax.train.checkpoint import (
     Checkpointer,
     find_folder,
-    restore_params,
     restore_variables,
     saved_steps,
     write_description,
@@ -46,11 +46,6 @@ def shapes(state, mesh=None):
     )
 
 
-def assert_same(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
 def describe(folder):
     write_description(folder, config={}, metadata={}, tokenizer=b"model")
 
@@ -75,7 +70,7 @@ def test_the_restored_state_equals_the_saved_state(tmp_path, options):
         checkpoints.save(7, state, dict(step=7, phase=1))
         checkpoints.wait()
         assert checkpoints.position(7) == dict(step=7, phase=1)
-        assert_same(checkpoints.restore(7, shapes(state)), state)
+        chex.assert_trees_all_equal(checkpoints.restore(7, shapes(state)), state)
 
 
 def test_a_state_moves_to_another_mesh(tmp_path):
@@ -86,7 +81,7 @@ def test_a_state_moves_to_another_mesh(tmp_path):
         restored = checkpoints.restore(7, shapes(state, make_mesh({"fsdp": 2})))
     kernel = restored.params["trunk"]["kernel"]
     assert kernel.addressable_shards[0].data.shape == (256, 256)
-    assert_same(restored, state)
+    chex.assert_trees_all_equal(restored, state)
 
 
 def test_a_state_may_be_donated_as_soon_as_it_is_saved(tmp_path):
@@ -99,7 +94,7 @@ def test_a_state_may_be_donated_as_soon_as_it_is_saved(tmp_path):
         for _ in range(3):
             state = more(state)
         checkpoints.wait()
-        assert_same(checkpoints.restore(7, shapes(state)), saved)
+        chex.assert_trees_all_equal(checkpoints.restore(7, shapes(state)), saved)
 
 
 def test_the_latest_steps_and_the_named_ones_are_kept(tmp_path):
@@ -124,12 +119,15 @@ def test_weights_are_read_alone_and_on_any_mesh(tmp_path):
         checkpoints.save(7, state, {})
     for folder in (tmp_path, tmp_path / "checkpoints"):
         variables = restore_variables(folder)
-        assert_same(variables["params"], jax.device_get(state.ema_params))
-        assert_same(
+        chex.assert_trees_all_equal(
+            variables["params"], jax.device_get(state.ema_params)
+        )
+        chex.assert_trees_all_equal(
             variables["codebook"], jax.device_get(state.collections["codebook"])
         )
         assert isinstance(variables["params"]["head"]["bias"], np.ndarray)
-    assert_same(restore_params(tmp_path, 7, ema=False), jax.device_get(state.params))
+    variables = restore_variables(tmp_path, 7, ema=False)
+    chex.assert_trees_all_equal(variables["params"], jax.device_get(state.params))
 
 
 def test_without_an_average_the_parameters_are_read(tmp_path):
@@ -137,8 +135,8 @@ def test_without_an_average_the_parameters_are_read(tmp_path):
     state = make_state(ema=False, codebook=False)
     with Checkpointer(tmp_path) as checkpoints:
         checkpoints.save(7, state, {})
-    assert set(restore_variables(tmp_path)) == {"params"}
-    assert_same(restore_params(tmp_path), jax.device_get(state.params))
+    expected = {"params": jax.device_get(state.params)}
+    chex.assert_trees_all_equal(restore_variables(tmp_path), expected)
 
 
 def largest_file(folder):
@@ -174,17 +172,19 @@ def test_a_damaged_file_is_named_with_the_steps_that_are_intact(
     with Checkpointer(three_steps) as checkpoints:
         with pytest.raises(ValueError, match=f"step 30 is damaged: {message}"):
             checkpoints.restore(30, shapes(state))
-        assert_same(checkpoints.restore(20, shapes(state)), make_state(20))
+        chex.assert_trees_all_equal(
+            checkpoints.restore(20, shapes(state)), make_state(20)
+        )
     with pytest.raises(ValueError, match=message):
-        restore_params(three_steps)
+        restore_variables(three_steps)
     expected = jax.device_get(make_state(20).ema_params)
-    assert_same(restore_params(three_steps, 20), expected)
+    chex.assert_trees_all_equal(restore_variables(three_steps, 20)["params"], expected)
 
 
 def test_damage_of_the_optimizer_does_not_keep_from_serving(three_steps):
     truncate(largest_file(three_steps / "30" / "optimizer"))
     expected = jax.device_get(make_state(30).ema_params)
-    assert_same(restore_params(three_steps), expected)
+    chex.assert_trees_all_equal(restore_variables(three_steps)["params"], expected)
     with Checkpointer(three_steps) as checkpoints, pytest.raises(ValueError):
         checkpoints.position(30)
 
@@ -196,12 +196,14 @@ def test_an_unfinished_save_is_no_step(three_steps):
         assert checkpoints.latest() == 20
         checkpoints.save(30, make_state(30), {})
         checkpoints.wait()
-        assert_same(checkpoints.restore(30, shapes(make_state())), make_state(30))
+        chex.assert_trees_all_equal(
+            checkpoints.restore(30, shapes(make_state())), make_state(30)
+        )
 
 
 def test_an_unknown_step_lists_the_saved_ones(three_steps):
     with pytest.raises(ValueError, match=r"no step 15; saved steps are \[10, 20, 30\]"):
-        restore_params(three_steps, 15)
+        restore_variables(three_steps, 15)
 
 
 def test_a_state_of_another_model_is_refused(three_steps):
@@ -231,7 +233,7 @@ def test_a_folder_without_checkpoint_lists_what_is_there(tmp_path):
         find_folder(tmp_path / "nowhere")
     describe(tmp_path)
     with pytest.raises(ValueError, match="no saved step yet"):
-        restore_params(tmp_path)
+        restore_variables(tmp_path)
 
 
 def test_the_description_stands_beside_the_steps(tmp_path):

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 
+import chex
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -65,7 +66,7 @@ def make_config(*, seed=0, learning_rate=0.1, **train):
     )
 
 
-def make_feed(mesh, make_batch, metadata):
+def make_feed(mesh, make_batch, metadata, tokenizer=b"tokenizer"):
     sharding = batch_sharding(mesh, 4)
 
     def batches(numbers):
@@ -77,20 +78,29 @@ def make_feed(mesh, make_batch, metadata):
         validation=lambda: batches(range(2000, 2003)),
         names=["bridge", "metaworld"],
         metadata=metadata,
-        tokenizer=b"tokenizer",
+        tokenizer=tokenizer,
     )
 
 
-def run(folder, config, *, make_batch=toy.make_batch, metadata=None, **options):
+def run(
+    folder,
+    config,
+    *,
+    make_batch=toy.make_batch,
+    metadata=None,
+    tokenizer=b"tokenizer",
+    **options,
+):
     """Trains the toy as `train` does with the real parts."""
     mesh = make_mesh(config["train"]["mesh"])
+    feed = make_feed(mesh, make_batch, metadata or {"statistics": 1}, tokenizer)
     with Interrupt() as interrupt:
         return fit(
             config,
             folder,
             model=toy.Toy(),
             augment=toy.no_augment,
-            feed=make_feed(mesh, make_batch, metadata or {"statistics": 1}),
+            feed=feed,
             mesh=mesh,
             interrupt=interrupt,
             **options,
@@ -122,12 +132,6 @@ def saved(folder, step):
     return arrays
 
 
-def assert_same(a, b):
-    assert a.keys() == b.keys()
-    for name in a:
-        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
 def rows(folder, *names):
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [[json.loads(line).get(name) for name in names] for line in lines]
@@ -140,7 +144,7 @@ def test_two_steps_stop_resume_and_two_more_equal_four(tmp_path, capsys):
     message = "interrupted at step 2; run the same command to continue"
     assert message in capsys.readouterr().out
     assert run(stopped, make_config()) == 4
-    assert_same(saved(stopped, 4), saved(straight, 4))
+    chex.assert_trees_all_equal(saved(stopped, 4), saved(straight, 4))
     names = ("step", "loss", "gradient_norm", "learning_rate", "phase")
     assert rows(stopped, *names) == rows(straight, *names)
     assert len(rows(stopped, "step")) == 4
@@ -150,9 +154,7 @@ def test_an_interrupt_from_the_keyboard_saves_as_well(tmp_path):
     config = make_config()
     assert run(tmp_path, config, on_batch=stop_at(1, signal.SIGINT)) == 1
     with Checkpointer(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.position(1) == dict(
-            step=1, phase=0, name="train", position=1
-        )
+        assert checkpoints.position(1) == dict(step=1, phase=0, position=1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -195,7 +197,7 @@ def test_phases_resume_in_the_middle_and_at_their_boundary(tmp_path, step):
     run(straight, config)
     assert run(stopped, config, on_batch=stop_at(step)) == step
     assert run(stopped, config) == 6
-    assert_same(saved(stopped, 6), saved(straight, 6))
+    chex.assert_trees_all_equal(saved(stopped, 6), saved(straight, 6))
     assert rows(stopped, "step", "loss") == rows(straight, "step", "loss")
 
 
@@ -218,7 +220,7 @@ def test_a_finished_run_does_nothing(tmp_path, capsys):
     before = saved(tmp_path, 4)
     assert run(tmp_path, make_config(), on_batch=stop_at(1)) == 4
     assert "is finished at step 4" in capsys.readouterr().out
-    assert_same(saved(tmp_path, 4), before)
+    chex.assert_trees_all_equal(saved(tmp_path, 4), before)
 
 
 def test_more_steps_continue_a_finished_run(tmp_path):
@@ -251,6 +253,17 @@ def test_another_config_or_data_set_is_refused_with_what_differs(tmp_path):
         run(tmp_path, make_config(learning_rate=0.2, steps=5))
     with pytest.raises(ValueError, match=r"another data set:\n  statistics: 1 -> 2"):
         run(tmp_path, make_config(steps=5), metadata={"statistics": 2})
+
+
+def test_another_tokenizer_is_refused_and_the_stored_one_stays(tmp_path):
+    run(tmp_path, make_config())
+    path = tmp_path / "checkpoints" / "tokenizer.model"
+    message = f"{tmp_path} was started with another tokenizer: {path} differs from"
+    for tokenizer in (b"other", None):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            run(tmp_path, make_config(steps=5), tokenizer=tokenizer)
+    assert path.read_bytes() == b"tokenizer"
+    assert run(tmp_path, make_config(steps=5)) == 5
 
 
 def test_validation_uses_the_average_and_the_same_draws(tmp_path):
@@ -295,7 +308,7 @@ def test_a_loss_that_is_not_finite_stops_and_the_checkpoint_before_it_is_good(tm
         run(tmp_path, config, make_batch=make_batch)
     with Checkpointer(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.steps() == [2]
-    assert all(np.all(np.isfinite(leaf)) for leaf in saved(tmp_path, 2).values())
+    chex.assert_tree_all_finite(saved(tmp_path, 2))
 
 
 def test_a_damaged_checkpoint_is_left_only_when_told_so(tmp_path):
@@ -311,7 +324,7 @@ def test_a_damaged_checkpoint_is_left_only_when_told_so(tmp_path):
     with pytest.raises(ValueError, match=r"no step 3; saved steps are \[2, 4\]"):
         run(tmp_path, config, resume_step=3)
     assert run(tmp_path, config, resume_step=2) == 4
-    assert_same(saved(tmp_path, 4), straight)
+    chex.assert_trees_all_equal(saved(tmp_path, 4), straight)
 
 
 def test_the_size_of_the_run_is_printed_before_the_first_step(tmp_path, capsys):

@@ -1,4 +1,5 @@
-"""The real policy, trained in processes of its own: killed, resumed, compared."""
+"""The real policy, trained in processes of its own: killed, resumed, compared; and
+what a resumed run may change."""
 
 import json
 import os
@@ -7,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import numpy as np
+import chex
 import pytest
 
 from tests import fake
 from vla_jax.train.checkpoint import Checkpointer, restore_variables, saved_steps
+from vla_jax.train.config import resolve
+from vla_jax.train.resume import changed_keys, require_same
 
 SCRIPT = Path(__file__).with_name("train_real.py")
 # Compiling is most of the time of these runs, and LLVM most of compiling.
@@ -70,7 +72,42 @@ def test_a_run_killed_in_the_middle_and_resumed_equals_the_uninterrupted_one(str
     for ema in (False, True):
         found = restore_variables(workdir, ema=ema)
         wanted = restore_variables(expected, ema=ema)
-        assert jax.tree.structure(found) == jax.tree.structure(wanted)
-        jax.tree.map(np.testing.assert_array_equal, found, wanted)
+        chex.assert_trees_all_equal(found, wanted)
     assert rows(workdir) == rows(expected)
     assert [row["step"] for row in rows(workdir)] == [1, 2, 3, 4, 4, 5, 6, 6]
+
+
+def test_only_listed_keys_may_change():
+    config = dict(
+        seed=0,
+        data=dict(batch_size=4, num_threads=1, datasets=(dict(path="a", spec="s"),)),
+        model=dict(name="policy"),
+        optimizer=dict(learning_rate=0.1),
+        train=dict(steps=10),
+        evaluation=dict(horizon=5),
+    )
+    before, now = resolve(config), resolve(config)
+    now["train"] |= dict(steps=20, log_every=1, keep=9, mesh=dict(fsdp=2), wandb=True)
+    now["data"]["num_threads"] = 8
+    now["data"]["datasets"][0]["path"] = "b"
+    now["evaluation"] = dict(horizon=50)
+    assert changed_keys(before, now) == []
+    now["optimizer"]["b1"] = 0.8
+    now["data"]["batch_size"] = 8
+    assert changed_keys(before, now) == [
+        ("data.batch_size", 4, 8),
+        ("optimizer.b1", "(absent)", 0.8),
+    ]
+    with pytest.raises(ValueError, match=r"runs/x was.*\n  data.batch_size: 4 -> 8\n"):
+        require_same(before, now, "config", "runs/x")
+
+
+def test_only_the_last_phase_may_change_its_length():
+    phases = [dict(name="a", steps=2), dict(name="b", steps=3)]
+    before = {"train": dict(phases=phases)}
+    longer = [phases[0], dict(name="b", steps=30)]
+    assert changed_keys(before, {"train": dict(phases=longer)}) == []
+    moved = [dict(name="a", steps=20), phases[1]]
+    assert changed_keys(before, {"train": dict(phases=moved)}) == [
+        ("train.phases.0.steps", 2, 20)
+    ]

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,10 +47,6 @@ def copy(tree):
     return jax.tree.map(np.array, tree)
 
 
-def assert_same(a, b):
-    jax.tree.map(np.testing.assert_array_equal, a, b)
-
-
 def test_the_loss_falls_on_one_repeated_batch():
     _, state, step = make(exact=True)
     losses = []
@@ -80,17 +77,19 @@ def test_frozen_parts_keep_every_bit_in_params_average_and_collections():
     for number in range(3):
         state, _ = step(state, toy.make_batch(number), ROOT)
     for tree in (state.params, state.ema_params):
-        assert_same(tree["trunk"], before.params["trunk"])
+        chex.assert_trees_all_equal(tree["trunk"], before.params["trunk"])
         assert np.all(np.signbit(tree["trunk"]["bias"]))
-        assert_same(tree["anchor"]["kernel"], before.params["anchor"]["kernel"])
+        chex.assert_trees_all_equal(
+            tree["anchor"]["kernel"], before.params["anchor"]["kernel"]
+        )
         assert np.any(tree["anchor"]["bias"] != before.params["anchor"]["bias"])
         assert np.any(tree["residual"]["kernel"] != before.params["residual"]["kernel"])
-    assert_same(state.collections, before.collections)
+    chex.assert_trees_all_equal(state.collections, before.collections)
 
 
 def test_collections_are_carried_and_updated():
     _, state, step = make()
-    assert_same(state.collections["codebook"]["mean"], np.zeros(8))
+    np.testing.assert_array_equal(state.collections["codebook"]["mean"], np.zeros(8))
     state, _ = step(state, toy.make_batch(0), ROOT)
     assert np.any(state.collections["codebook"]["mean"] != 0)
 
@@ -117,10 +116,10 @@ def test_a_new_phase_keeps_params_and_collections_and_starts_the_rest_anew():
         state, _ = step(state, toy.make_batch(number), ROOT)
     before = copy(state)
     state = jax.jit(functools.partial(start_phase, optimizer, ema=True))(state)
-    assert_same(state.params, before.params)
-    assert_same(state.collections, before.collections)
-    assert_same(state.ema_params, before.params)
-    assert_same(state.opt_state, optimizer.init(before.params))
+    chex.assert_trees_all_equal(state.params, before.params)
+    chex.assert_trees_all_equal(state.collections, before.collections)
+    chex.assert_trees_all_equal(state.ema_params, before.params)
+    chex.assert_trees_all_equal(state.opt_state, optimizer.init(before.params))
     assert (int(state.step), int(state.phase_step)) == (2, 0)
     # Parameters and average are arrays of their own, or they could not be donated.
     state, _ = step(state, toy.make_batch(2), ROOT)

@@ -18,6 +18,7 @@ from vla_jax.data.index import Index, open_index
 from vla_jax.data.standardize import resolve_spec
 from vla_jax.data.statistics import NORMALIZATIONS
 from vla_jax.data.text import Tokenizer
+from vla_jax.names import check_keys, did_you_mean
 
 
 class Place(typing.NamedTuple):
@@ -123,7 +124,7 @@ class Source:
         """Per data set: the episodes of split "train" or "validation"."""
         if split not in self._episodes:
             raise ValueError(
-                f"Unknown split '{split}'; choose one of {sorted(self._episodes)}."
+                f"Unknown split {split!r}; {did_you_mean(split, self._episodes)}"
             )
         return self._episodes[split]
 
@@ -189,20 +190,22 @@ def open_source(config: Mapping[str, Any]) -> Source:
       ValueError: a missing or unknown key, a camera that no data set has, an
         instruction that is too long, or a data set without training steps.
     """
-    _check_keys("data", config, _KEYS)
-    _check_keys("data.normalization", config["normalization"], ("action", "proprio"))
-    _check_keys("data.text", config["text"], ("length", "model"), ("truncate",))
+    check_keys(config, _KEYS, "data", required=_KEYS)
+    kinds, text = ("action", "proprio"), ("length", "model")
+    check_keys(config["normalization"], kinds, "data.normalization", required=kinds)
+    check_keys(config["text"], (*text, "truncate"), "data.text", required=text)
     for key, kind in config["normalization"].items():
         if kind not in NORMALIZATIONS:
             raise ValueError(
-                f"Unknown data.normalization.{key} '{kind}'; "
-                f"choose one of {list(NORMALIZATIONS)}."
+                f"Unknown data.normalization.{key} {kind!r}; "
+                f"{did_you_mean(kind, NORMALIZATIONS)}"
             )
     if not config["datasets"]:
         raise ValueError("data.datasets is empty; name at least one data set.")
     indexes = []
     for number, dataset in enumerate(config["datasets"]):
-        _check_keys(f"data.datasets[{number}]", dataset, ("path", "spec"), ("weight",))
+        place, required = f"data.datasets[{number}]", ("path", "spec")
+        check_keys(dataset, (*required, "weight"), place, required=required)
         index = open_index(dataset["path"], resolve_spec(dataset["spec"]))
         # Looking up one image after the other in a `np.memmap` takes a tenth of the
         # time that decoding a small image does; in a plain view it takes next to none.
@@ -242,25 +245,6 @@ _KEYS = (
     "prefetch",
 )
 _LEAST = {"window": 1, "chunk": 1, "batch_size": 1, "num_threads": 0, "prefetch": 0}
-
-
-def _check_keys(
-    name: str,
-    config: Mapping[str, Any],
-    required: tuple[str, ...],
-    optional: tuple[str, ...] = (),
-) -> None:
-    """Refuses a section with missing or unknown keys, naming them."""
-    missing = [key for key in required if key not in config]
-    unknown = [key for key in config if key not in required + optional]
-    if missing or unknown:
-        raise ValueError(
-            f"{name} must have the keys {sorted(required)}"
-            + (f" and may have {sorted(optional)}" if optional else "")
-            + (f"; missing: {missing}" if missing else "")
-            + (f"; unknown: {unknown}" if unknown else "")
-            + "."
-        )
 
 
 def _check_source(source: Source) -> None:

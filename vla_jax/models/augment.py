@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
+from vla_jax.names import check_keys
 from vla_jax.types import Batch
 
 
@@ -34,11 +35,7 @@ def make_augment(
     table = dict(config) if per_camera else {"default": dict(config)}
     known = ("shift", "brightness", "contrast")
     for camera, strengths in table.items():
-        unknown = sorted(set(strengths) - set(known))
-        if unknown:
-            raise ValueError(
-                f"Unknown augmentation {unknown} for {camera!r}; choose from {known}."
-            )
+        check_keys(strengths, known, f"train.augment for {camera!r}")
 
     def augment(rng: jax.Array, batch: Batch) -> Batch:
         images = dict(batch.observation.image)

@@ -1,6 +1,5 @@
 """From a config to a model: one table of names, nested dicts built inside out."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from vla_jax.models.image import ConvEncoder, FlatTokens, GridTokens, PointToken
 from vla_jax.models.language import TextTransformer
 from vla_jax.models.policy import Policy
 from vla_jax.models.trunk import BlockwiseTrunk
+from vla_jax.names import did_you_mean
 
 MODULES: dict[str, type[nn.Module]] = {
     "policy": Policy,
@@ -36,13 +36,13 @@ def build(config: Any) -> Any:
             return fields
         name = fields.pop("name")
         if name not in MODULES:
-            raise ValueError(f"Unknown module {name!r}; {_choose(name, MODULES)}")
+            raise ValueError(f"Unknown module {name!r}; {did_you_mean(name, MODULES)}")
         module = MODULES[name]
         known = set(module.__dataclass_fields__) - {"name", "parent"}
         for key in fields:
             if key not in known:
                 raise ValueError(
-                    f"Module {name!r} has no field {key!r}; {_choose(key, known)}"
+                    f"Module {name!r} has no field {key!r}; {did_you_mean(key, known)}"
                 )
         return module(**fields)
     if isinstance(config, list | tuple):
@@ -81,9 +81,3 @@ def build_model(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> nn.Mo
             f"{metadata['vocab_size']} ids."
         )
     return build(config)
-
-
-def _choose(name: str, names) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}Choose one of {sorted(names)}."

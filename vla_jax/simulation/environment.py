@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from vla_jax.names import did_you_mean
+
 ENVIRONMENTS = ("metaworld",)
 
 
@@ -124,7 +126,7 @@ def check_tasks(name: str, tasks: Sequence[str]) -> tuple[str, ...]:
     for task in tasks:
         if task not in known:
             raise ValueError(
-                f"Unknown {name} task '{task}'; choose from {', '.join(known)}."
+                f"Unknown {name} task {task!r}; {did_you_mean(task, known)}"
             )
     if len(set(tasks)) < len(tasks):
         raise ValueError(f"A task is named twice in {', '.join(tasks)}.")
@@ -145,7 +147,7 @@ def _adapter(name: str):
     """The module behind an environment's name; imported late, it needs the extra."""
     if name not in ENVIRONMENTS:
         raise ValueError(
-            f"Unknown environment '{name}'; choose one of {list(ENVIRONMENTS)}."
+            f"Unknown environment {name!r}; {did_you_mean(name, ENVIRONMENTS)}"
         )
     from vla_jax.simulation import metaworld
 

@@ -257,13 +257,6 @@ def restore_variables(
     return variables
 
 
-def restore_params(
-    folder: str | Path, step: int | None = None, *, ema: bool = True
-) -> dict[str, Any]:
-    """The parameters alone; `restore_variables` says the rest."""
-    return restore_variables(folder, step, ema=ema)["params"]
-
-
 def _items(state: TrainState) -> dict[str, Any]:
     """The parts of a state that are saved under names of their own; none is empty."""
     items = {

@@ -1,24 +1,23 @@
-"""The config of a run: sections, the defaults of `train`, phases, what may change.
+"""The config of a run: sections, the defaults of `train`, and phases.
 
-A config is a plain nested dict. Misspelled keys are refused with the nearest names, and
-a run that is resumed must have the config it was started with, save for keys that do
-not change what is learned.
+A config is a plain nested dict. Misspelled keys are refused with the nearest names.
+What a resumed run may change stands in `train/resume.py`.
 """
 
-import difflib
 import inspect
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from vla_jax.names import check_keys
 from vla_jax.train.optimizer import make_optimizer
 
 SECTIONS = ("seed", "data", "model", "optimizer", "train", "evaluation")
 
 TRAIN_DEFAULTS: dict[str, Any] = dict(
     steps=None,  # updates; with phases, absent or their sum
+    accumulate=1,  # micro-batches per update; each is `data.batch_size` divided by it
     phases=(),  # dicts with the fields of `Phase`, in order; empty for a single phase
     log_every=50,
     save_every=1000,  # the end of a phase is saved in any case
@@ -34,17 +33,10 @@ TRAIN_DEFAULTS: dict[str, Any] = dict(
     wandb=False,
 )
 
+_LEAST = dict(log_every=1, save_every=1, eval_every=0, eval_batches=1, accumulate=1)
+
 # Read by those who play the policy, `launch/evaluate.py` and `serving/agent.py`.
 EVALUATION_KEYS = ("primary", "horizon", "execute", "ensemble")
-
-# Patterns of keys that a resumed run may change.
-HARMLESS = (
-    r"evaluation(\..*)?",
-    r"data\.(num_threads|prefetch)",
-    r"data\.datasets\.\d+\.path",  # the metadata still has to be the same
-    r"train\.(steps|log_every|save_every|keep|eval_every|eval_batches)",
-    r"train\.(mesh|sharding|compile_cache|tensorboard|wandb)(\..*)?",
-)
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -88,17 +80,17 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
             that JSON cannot hold.
     """
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
-    check_keys(config, SECTIONS, "config")
-    missing = [key for key in SECTIONS[:-1] if key not in config]
-    if missing:
-        raise ValueError(f"The config lacks the sections {missing}.")
+    check_keys(config, SECTIONS, "config", required=SECTIONS[:-1])
     check_keys(config["train"], TRAIN_DEFAULTS, "config.train")
     check_keys(config["optimizer"], _optimizer_fields(), "config.optimizer")
     check_keys(config.get("evaluation", {}), EVALUATION_KEYS, "config.evaluation")
     train = {**TRAIN_DEFAULTS, **config["train"]}
-    for key in ("log_every", "save_every", "eval_batches"):
-        if not train[key] or train[key] < 1:
-            raise ValueError(f"train.{key} is {train[key]}; it must be at least 1.")
+    for key, least in _LEAST.items():
+        if not isinstance(train[key], int) or train[key] < least:
+            raise ValueError(
+                f"train.{key} is {train[key]!r}; expected an integer of at least "
+                f"{least}."
+            )
     if train["ema_decay"] is None or not 0 <= train["ema_decay"] < 1:
         raise ValueError(f"train.ema_decay is {train['ema_decay']}; expected [0, 1).")
     config = {"evaluation": {}, **config, "train": train}
@@ -123,10 +115,7 @@ def make_phases(train: Mapping[str, Any]) -> tuple[Phase, ...]:
     phases, start = [], 0
     for number, entry in enumerate(entries):
         place = f"config.train.phases[{number}]" if train["phases"] else "config.train"
-        check_keys(entry, fields, place)
-        absent = [field for field in ("name", "steps") if field not in entry]
-        if absent:
-            raise ValueError(f"{place} lacks {absent}.")
+        check_keys(entry, fields, place, required=("name", "steps"))
         check_keys(
             entry.get("optimizer", {}), _optimizer_fields(), f"{place}.optimizer"
         )
@@ -145,70 +134,6 @@ def make_phases(train: Mapping[str, Any]) -> tuple[Phase, ...]:
             "change the steps of a phase and leave train.steps out."
         )
     return tuple(phases)
-
-
-def check_keys(section: Mapping[str, Any], known: Iterable[str], place: str) -> None:
-    """Refuses keys of `section` that are not `known`, naming the nearest that are."""
-    known = list(known)
-    for key in section:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known)
-            hint = f"did you mean {' or '.join(near)}? Choose" if near else "choose"
-            raise ValueError(
-                f"Unknown key {key!r} in {place}; {hint} from {sorted(known)}."
-            )
-
-
-def require_same(
-    before: Mapping[str, Any], now: Mapping[str, Any], what: str, workdir: Any
-) -> None:
-    """Refuses to go on when something other than a harmless key has changed.
-
-    Args:
-        before: the stored config or metadata.
-        now: the present one.
-        what: "config" or "metadata", for the message.
-        workdir: the folder of the run, for the message.
-
-    Raises:
-        ValueError: with every key that differs and both of its values.
-    """
-    changes = changed_keys(before, now)
-    if changes:
-        lines = "".join(f"\n  {key}: {a!r} -> {b!r}" for key, a, b in changes)
-        raise ValueError(
-            f"{workdir} was started with another {what}:{lines}\n"
-            "Undo the change to go on, or start in another folder. Only these may "
-            f"change: {', '.join(HARMLESS)}, and the steps of the last phase."
-        )
-
-
-def changed_keys(
-    before: Mapping[str, Any], now: Mapping[str, Any]
-) -> list[tuple[str, Any, Any]]:
-    """Lists `(key, value before, value now)` wherever it matters that they differ."""
-    phases = len(now.get("train", {}).get("phases", ()))
-    harmless = (*HARMLESS, rf"train\.phases\.{phases - 1}\.steps")
-    # Through JSON, a tuple and a list are the same.
-    before = dict(_flatten(json.loads(json.dumps(before))))
-    now = dict(_flatten(json.loads(json.dumps(now))))
-    absent = "(absent)"
-    return [
-        (key, before.get(key, absent), now.get(key, absent))
-        for key in sorted({**before, **now})
-        if before.get(key, absent) != now.get(key, absent)
-        and not any(re.fullmatch(pattern, key) for pattern in harmless)
-    ]
-
-
-def _flatten(tree: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    children = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    for key, value in children:
-        key = f"{prefix}{key}"
-        if isinstance(value, dict | list) and value:
-            yield from _flatten(value, f"{key}.")
-        else:
-            yield key, value
 
 
 def _optimizer_fields() -> list[str]:

@@ -6,7 +6,6 @@ It knows `model.loss` and nothing else of the model, so it trains whatever has o
 import contextlib
 import functools
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,12 +19,13 @@ from tqdm import tqdm
 
 from vla_jax.models.augment import make_augment
 from vla_jax.models.build import build_model
-from vla_jax.train.checkpoint import Checkpointer, write_description
-from vla_jax.train.config import Phase, make_phases, require_same, resolve
+from vla_jax.train.checkpoint import Checkpointer
+from vla_jax.train.config import Phase, make_phases, resolve
 from vla_jax.train.feed import Feed, make_feed, require_validation
 from vla_jax.train.interrupt import Interrupt
 from vla_jax.train.metrics import MetricsWriter, Recorder
 from vla_jax.train.optimizer import Optimizer, make_optimizer
+from vla_jax.train.resume import find_start
 from vla_jax.train.sharding import describe, make_mesh, state_sharding
 from vla_jax.train.step import (
     Augment,
@@ -138,7 +138,7 @@ def fit(
             keep_steps=[phase.stop for phase in phases],
         )
         stack.enter_context(checkpoints)
-        start = _find_start(checkpoints, config, feed, resume_step)
+        start = find_start(checkpoints, config, feed, resume_step)
         step = start["step"]
         if step >= phases[-1].stop:
             tqdm.write(f"{workdir} is finished at step {step}; nothing to do")
@@ -297,7 +297,7 @@ def _run_phase(
         if check:
             recorder.write(step, _evaluate(run, evaluate, state))
         if save:
-            position = dict(step=step, phase=number, name=phase.name, position=step)
+            position = dict(step=step, phase=number, position=step)
             run.checkpoints.save(step, state, position)
         if check or save:
             recorder.restart_clock()
@@ -318,30 +318,3 @@ def _evaluate(run: _Run, evaluate: Callable, state: TrainState) -> dict[str, flo
         f"validation/{name}": float(np.mean([row[name] for row in rows]))
         for name in rows[0]
     }
-
-
-def _find_start(
-    checkpoints: Checkpointer,
-    config: Mapping[str, Any],
-    feed: Feed,
-    resume_step: int | None,
-) -> dict[str, Any]:
-    """Where to go on: step, phase and batch position; all 0 in a new folder.
-
-    Raises:
-        ValueError: a damaged or unknown step, or a run of another config or data.
-    """
-    folder, latest = checkpoints.folder, checkpoints.latest()
-    wanted = latest if resume_step is None else resume_step
-    start = dict(step=0, phase=0, position=0)
-    if wanted is not None:
-        start = checkpoints.position(wanted)
-        before = json.loads((folder / "config.json").read_text())
-        require_same(before, config, "config", folder.parent)
-        before = json.loads((folder / "metadata.json").read_text())
-        require_same(before, feed.metadata, "data set", folder.parent)
-    if jax.process_index() == 0:
-        write_description(
-            folder, config=config, metadata=feed.metadata, tokenizer=feed.tokenizer
-        )
-    return start

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vla_jax.names import did_you_mean
 from vla_jax.train.paths import (
     leaf_path,
     leaf_paths,
@@ -150,7 +151,7 @@ def make_schedule(
 
     shapes = {"constant": jnp.ones_like, "cosine": cosine, "rsqrt": rsqrt}
     if name not in shapes:
-        raise ValueError(f"Unknown schedule {name!r}; choose one of {sorted(shapes)}.")
+        raise ValueError(f"Unknown schedule {name!r}; {did_you_mean(name, shapes)}")
 
     def schedule(step):
         step = jnp.asarray(step, jnp.float32)

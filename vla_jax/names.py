@@ -1,0 +1,43 @@
+"""Names that somebody typed: an unknown one is refused with the nearest that exist."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about `name`: the nearest names, then all of them."""
+    known = sorted(known)
+    near = [repr(other) for other in difflib.get_close_matches(str(name), known)]
+    if not near:
+        return f"choose one of {known}."
+    return f"did you mean {' or '.join(near)}? Choose one of {known}."
+
+
+def check_keys(
+    section: Mapping[str, Any],
+    known: Iterable[str],
+    place: str,
+    *,
+    required: Iterable[str] = (),
+) -> None:
+    """Refuses a section of a config with unknown keys, or without those it must have.
+
+    Args:
+        section: what was written.
+        known: keys that it may have, the required ones among them.
+        place: where the section stands, for the message.
+        required: keys that it must have.
+
+    Raises:
+        ValueError: naming an unknown key and the nearest known ones, or what lacks.
+    """
+    known = list(known)
+    for key in section:
+        if key not in known:
+            raise ValueError(
+                f"Unknown key {key!r} in {place}; {did_you_mean(key, known)}"
+            )
+    missing = [key for key in required if key not in section]
+    if missing:
+        raise ValueError(f"{place} lacks {missing}; it may have {sorted(known)}.")
