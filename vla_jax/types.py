@@ -22,9 +22,11 @@ class Observation:
     image_mask: dict[str, jax.Array]  # bool [b t] per camera
     proprio: jax.Array  # float32 [b t p], normalized
     frame_mask: jax.Array  # bool [b t], False before the first frame of an episode
-    depth: dict[str, jax.Array] = struct.field(default_factory=dict)  # [b t h w] metres
-    # camera -> {"intrinsics": [b t 3 3] pixels, "extrinsics": [b t 4 4] camera from
-    # robot base, metres}
+    # camera -> float32 [b t h w] metres, 0 where unknown
+    depth: dict[str, jax.Array] = struct.field(default_factory=dict)
+    # camera -> {"intrinsics": float32 [b t 3 3] in pixels of `image`, (0, 0) the corner
+    # of its first pixel; "extrinsics": float32 [b t 4 4], camera from robot base,
+    # metres}. The last element is 1, and where a matrix is unknown it is all zeros
     camera: dict[str, dict[str, jax.Array]] = struct.field(default_factory=dict)
 
 
@@ -38,8 +40,8 @@ class Task:
 
 @struct.dataclass
 class Batch:
-    """One training batch. `labels` holds training-only arrays by the name of the
-    function in `data/labels.py` that made them; nothing in it exists at run time."""
+    """One training batch. `labels` holds dicts of training-only arrays by the name of
+    the function in `data/labels.py` that made them; none exists at run time."""
 
     observation: Observation
     task: Task

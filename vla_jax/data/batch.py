@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla_jax.data.image import decode_and_resize
+from vla_jax.data.frames import Frame, decode_frames, find_frames, scale_intrinsics
+from vla_jax.data.labels import Samples
 from vla_jax.data.sampler import hash_numbers
 from vla_jax.data.source import Source
 from vla_jax.data.statistics import action_mask as normalized_dimensions
@@ -53,14 +54,15 @@ def make_batch(
     zeros, masked in `action_mask`. A camera that a data set or a step does not have is
     black and masked in `image_mask`. Frames before the first of an episode repeat it
     and actions after the last continue it: absolute dimensions and the gripper stay,
-    relative ones are zero.
+    relative ones are zero. Depth and camera matrices are there when `source` asks for
+    them, zeros where a data set or a step has none.
 
     Args:
       source: what to load from.
       dataset: int32 [b], position in `source.indexes`.
       sample: int64 [b], number of the sample within the split of its data set.
       split: "train" or "validation".
-      seed: chooses among alternative phrasings of an instruction.
+      seed: chooses among alternative phrasings of an instruction, and in labels.
       run: `map`, or a parallel function like it.
       empty: where the uint8 arrays for images come from; new memory if left out.
 
@@ -71,17 +73,33 @@ def make_batch(
     Raises:
       ValueError: an image that cannot be decoded, naming where it is.
     """
-    batch = _allocate(source, dataset, empty or _new_memory)
-    images = []
+    empty = empty or _new_memory
+    batch = _allocate(source, dataset, empty)
+    groups, frames = [], []
     for number in np.unique(dataset):
         rows = np.flatnonzero(dataset == number)
         place = source.episodes(split)[number].locate(sample[rows])
         _fill_numbers(source, number, place, rows, batch)
         _fill_instructions(source, number, place, rows, seed, batch)
-        images += _find_images(source, number, place, rows, batch["observation"])
-    num_tasks = max(min(source.num_threads, len(images)), 1)
-    tasks = [images[i::num_tasks] for i in range(num_tasks)]
-    for _ in run(_decode, tasks):
+        if source.camera_matrices:
+            _fill_cameras(source, number, place, rows, batch["observation"])
+        frames += _find_frames(source, number, place, rows, batch["observation"])
+        groups.append((number, rows, place))
+    samples = Samples(
+        source.indexes,
+        groups,
+        len(dataset),
+        source.chunk,
+        source.image_size,
+        seed,
+        empty,
+    )
+    for name, label in source.labels.items():
+        batch["labels"][name], some = label(samples)
+        frames += some
+    num_tasks = max(min(source.num_threads, len(frames)), 1)
+    tasks = [frames[i::num_tasks] for i in range(num_tasks)]
+    for _ in run(decode_frames, tasks):
         pass
     _repeat_first_frame(batch["observation"])
     return batch
@@ -91,7 +109,7 @@ def _allocate(source: Source, dataset: np.ndarray, empty: Callable) -> dict:
     """A batch of zeros, except for images, of which every pixel is written later."""
     b, t, c = len(dataset), source.window, source.chunk
     shape = (b, t, *source.image_size, 3)
-    return {
+    batch = {
         "observation": {
             "image": {camera: empty(shape) for camera in source.cameras},
             "image_mask": {camera: np.zeros((b, t), bool) for camera in source.cameras},
@@ -109,6 +127,19 @@ def _allocate(source: Source, dataset: np.ndarray, empty: Callable) -> dict:
         "episode": np.zeros(b, np.int32),
         "step": np.zeros(b, np.int32),
     }
+    if source.depth:
+        batch["observation"]["depth"] = {
+            camera: np.zeros(shape[:-1], np.float32) for camera in source.depth
+        }
+    if source.camera_matrices:
+        batch["observation"]["camera"] = {
+            camera: {
+                "intrinsics": np.zeros((b, t, 3, 3), np.float32),
+                "extrinsics": np.zeros((b, t, 4, 4), np.float32),
+            }
+            for camera in dict.fromkeys(source.cameras + source.depth)
+        }
+    return batch
 
 
 def _new_memory(shape: tuple[int, ...]) -> np.ndarray:
@@ -122,8 +153,8 @@ def _fill_numbers(source, number, place, rows, batch):
         place.step, place.length, window=source.window, chunk=source.chunk
     )
     first = place.first_step[:, None]
-    proprio = np.asarray(index.proprio).take(first + past, axis=0)  # [b t p]
-    action = np.asarray(index.action).take(first + future, axis=0)  # [b c a]
+    proprio = index.proprio.take(first + past, axis=0)  # [b t p]
+    action = index.action.take(first + future, axis=0)  # [b c a]
     relative = np.array([kind == "relative" for kind in index.spec.action])
     np.copyto(action, 0.0, where=~real[:, :, None] & relative)
     proprio = normalize(proprio, statistics["proprio"], source.normalization["proprio"])
@@ -144,7 +175,7 @@ def _fill_numbers(source, number, place, rows, batch):
 
 def _fill_instructions(source, number, place, rows, seed, batch):
     """Token ids of one of the phrasings that a step has; none where it has none."""
-    language = np.asarray(source.indexes[number].language)
+    language = source.indexes[number].language
     phrasings = language[place.first_step + place.step]
     num_phrasings = np.sum(phrasings >= 0, axis=1)  # the real ones come first
     if not num_phrasings.any():
@@ -160,44 +191,37 @@ def _fill_instructions(source, number, place, rows, seed, batch):
     batch["task"]["token_mask"][rows[has]] = token_mask[chosen[has]]
 
 
-def _find_images(source, number, place, rows, observation) -> list[tuple]:
-    """Lists the images of one data set: index, camera, step, and the frame to fill.
+def _fill_cameras(source, number, place, rows, observation):
+    """Camera matrices of the window, intrinsics in pixels of the resized images."""
+    index = source.indexes[number]
+    past = np.maximum(place.step[:, None] + np.arange(1 - source.window, 1), 0)
+    steps = place.first_step[:, None] + past
+    for camera, out in observation["camera"].items():
+        for key, matrices in index.camera_matrices.get(camera, {}).items():
+            values = matrices[steps]
+            if key == "intrinsics":
+                size = index.image_size(camera)
+                values = scale_intrinsics(values, size, source.image_size)
+            out[key][rows] = values
 
-    Fills `image_mask`, and blackens the frames for which there is no image.
-    """
+
+def _find_frames(source, number, place, rows, observation) -> list[Frame]:
+    """Lists the images and depth images of one data set; fills `image_mask`."""
     index, found = source.indexes[number], []
     past = place.step[:, None] + np.arange(1 - source.window, 1)
     row, frame = np.nonzero(past >= 0)
-    every_step = place.first_step[row] + past[row, frame]
-    slots = rows[row] * source.window + frame
+    step = place.first_step[row] + past[row, frame]
+    slot = rows[row] * source.window + frame
     for camera in source.cameras:
-        frames = observation["image"][camera].reshape(-1, *source.image_size, 3)
-        if camera not in index.cameras:
-            frames[slots] = 0
-            continue
-        exists = index.image_spans[camera][every_step, 2] > 0
-        if not exists.all():
-            frames[slots[~exists]] = 0
-        observation["image_mask"][camera].reshape(-1)[slots[exists]] = True
-        for step, slot in zip(
-            every_step[exists].tolist(), slots[exists].tolist(), strict=True
-        ):
-            found.append((index, camera, step, frames[slot]))
+        images = observation["image"][camera].reshape(-1, *source.image_size, 3)
+        exists, some = find_frames(index, "image", camera, step, slot, images)
+        observation["image_mask"][camera].reshape(-1)[slot] = exists
+        found += some
+    for camera in source.depth:
+        images = observation["depth"][camera].reshape(-1, *source.image_size)
+        _, some = find_frames(index, "depth", camera, step, slot, images)
+        found += some
     return found
-
-
-def _decode(images: list[tuple]) -> None:
-    """Reads and decodes some of the images that `_find_images` listed."""
-    for index, camera, step, frame in images:
-        try:
-            decode_and_resize(index.read_image(camera, step), frame)
-        except ValueError as error:
-            episode = int(index.episode[step])
-            raise ValueError(
-                f"The image of data set '{index.spec.name}', camera '{camera}', "
-                f"episode {episode}, step {step - index.first_step[episode]} cannot "
-                f"be decoded: {error}. launch/index.py --validate checks a data set."
-            ) from error
 
 
 def _repeat_first_frame(observation: dict) -> None:
@@ -207,5 +231,6 @@ def _repeat_first_frame(observation: dict) -> None:
         return
     row, frame = np.nonzero(padding)
     first = padding.sum(axis=1)[row]
-    for image in observation["image"].values():
+    depth = observation.get("depth", {})
+    for image in (*observation["image"].values(), *depth.values()):
         image[row, frame] = image[row, first]

@@ -32,7 +32,7 @@ from vla_jax.data.shard import ShardJob, index_shard, open_view
 from vla_jax.data.standardize import DatasetSpec
 from vla_jax.data.tfrecord import count_records
 
-FORMAT = 1  # raised whenever the content of an index changes
+FORMAT = 2  # raised whenever the content of an index changes
 VALIDATION_SPLITS = ("val", "validation", "test")
 
 _WORKER_BYTES = 64 * 2**20  # shards below this are not worth a process of their own
@@ -42,12 +42,15 @@ def build_at(
     folder: RLDSFolder,
     spec: DatasetSpec,
     out: Path,
+    wanted: dict,
     *,
     num_workers: int | None = None,
     skip_corrupt: bool = False,
     progress: bool = True,
 ) -> Path:
     """Builds the index of `folder` in `out`, unless a valid one is there.
+
+    `wanted` is the `fingerprint` of the two.
 
     Raises:
         CorruptRecord: for a shard that cannot be read, unless `skip_corrupt`.
@@ -56,9 +59,8 @@ def build_at(
     if out.exists() and any(out.iterdir()) and not (out / "index.json").exists():
         raise ValueError(f"{out} is not empty and no index: name another folder.")
     check_cameras(folder, spec)
-    wanted = fingerprint(folder, spec)
     out.parent.mkdir(parents=True, exist_ok=True)
-    staging = out.parent / f".{out.name}.building-{_digest(wanted)}"
+    staging = _staging(out, wanted)
     with _lock(out.parent / f".{out.name}.lock"):
         if not why_rebuild(out, wanted):  # another process has built it meanwhile
             return out
@@ -83,13 +85,20 @@ def build_at(
         if out.exists():
             os.replace(out, staging / "replaced")
         os.replace(merged, out)
-        shutil.rmtree(staging)
+        remove_staging(out, wanted)
     skipped = content["counts"]["skipped"]
     if skipped:
         print(f"Left out {skipped} corrupt episodes of {folder.path}:")
         for reason in content["corrupt"][:10]:
             print(f"  {reason}")
     return out
+
+
+def remove_staging(out: Path, wanted: dict):
+    """Removes what the build of a finished index left when it was killed."""
+    staging = _staging(out, wanted)
+    if staging.exists():
+        shutil.rmtree(staging, ignore_errors=True)  # others may do so as well
 
 
 def fingerprint(folder: RLDSFolder, spec: DatasetSpec) -> dict:
@@ -147,6 +156,10 @@ def check_cameras(folder: RLDSFolder, spec: DatasetSpec):
                     f"The {kind} {camera!r} of data set {spec.name!r} is to come from "
                     f"{key!r}, but {folder.path} has only the images {images}."
                 )
+
+
+def _staging(out: Path, wanted: dict) -> Path:
+    return out.parent / f".{out.name}.building-{_digest(wanted)}"
 
 
 def _standardize_digest(spec: DatasetSpec) -> str:

@@ -5,6 +5,9 @@ as PIL and OpenCV, and without the interpreter lock, so that threads decode in p
 """
 
 import io
+import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -12,6 +15,7 @@ from PIL import Image
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+_GRAY = ("L", "I", "I;16", "I;16B")  # how pillow calls gray PNGs of 8 and 16 bits
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -72,3 +76,56 @@ def decode_and_resize(data: bytes, out: np.ndarray) -> None:
             # Damaged, or larger than `out`: decoding into new memory tells which.
             image = simplejpeg.decode_jpeg(data)
     out[...] = resize(image, *out.shape[:2])
+
+
+def decode_depth(
+    data: bytes, feature: Mapping[str, Any], out: np.ndarray, scale: float | None
+) -> None:
+    """Decodes a depth image into `out`, resizing to the nearest pixel, never between.
+
+    Args:
+        data: a gray PNG image of 8 or 16 bits, or a tensor that tfds packed.
+        feature: `dtype`, `shape` and `encoding` as the data set states them.
+        out: float32 [h, w] to fill, in metres.
+        scale: metres per unit; None is 0.001 for integers and 1 for other numbers.
+
+    Raises:
+        ValueError: bytes that are no such image, are cut short or are damaged.
+    """
+    if feature["encoding"] in ("zlib", "bytes"):
+        depth = _unpack(data, feature)
+    else:
+        depth = _decode_gray(data)
+    if depth.ndim == 3 and depth.shape[2] == 1:
+        depth = depth[..., 0]
+    if depth.ndim != 2:
+        raise ValueError(f"depth has the shape {depth.shape}; expected (h, w)")
+    if scale is None:
+        scale = 0.001 if np.issubdtype(depth.dtype, np.integer) else 1.0
+    rows, columns = (
+        ((np.arange(size) + 0.5) * have / size).astype(int)
+        for size, have in zip(out.shape, depth.shape, strict=True)
+    )
+    np.multiply(depth[rows[:, None], columns], scale, out=out, casting="unsafe")
+
+
+def _unpack(data: bytes, feature: Mapping[str, Any]) -> np.ndarray:
+    try:
+        data = zlib.decompress(data) if feature["encoding"] == "zlib" else data
+    except zlib.error as error:
+        raise ValueError(f"damaged tensor: {error}") from error
+    return np.frombuffer(data, feature["dtype"]).reshape(feature["shape"])
+
+
+def _decode_gray(data: bytes) -> np.ndarray:
+    if data[: len(_PNG)] != _PNG:
+        raise ValueError(
+            f"{len(data)} bytes that begin with {bytes(data[:8]).hex(' ')} are no PNG"
+        )
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode not in _GRAY:
+                raise ValueError(f"PNG of mode {image.mode} is no depth image")
+            return np.asarray(image)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"damaged PNG: {error}") from error

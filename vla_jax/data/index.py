@@ -6,6 +6,7 @@ it. Arrays are memory-mapped, images are read from the original TFRecord files.
 
 import functools
 import hashlib
+import io
 import json
 import os
 import re
@@ -14,8 +15,15 @@ from pathlib import Path
 
 import numpy as np
 from etils import epath
+from PIL import Image
 
-from vla_jax.data.build import VALIDATION_SPLITS, build_at, fingerprint, why_rebuild
+from vla_jax.data.build import (
+    VALIDATION_SPLITS,
+    build_at,
+    fingerprint,
+    remove_staging,
+    why_rebuild,
+)
 from vla_jax.data.rlds import RLDSFolder, open_rlds
 from vla_jax.data.standardize import DatasetSpec, resolve_spec
 from vla_jax.data.statistics import Statistics
@@ -42,6 +50,11 @@ class Index:
         episode: int32 `[N]`, the episode of each step.
         proprio, action: float32 `[N, *]`.
         pose: float32 `[N, 7]`, or None.
+        next_event: int32 `[N]`, steps to the next gripper event, -1 for none; None
+            without a gripper. See `vla_jax.data.labels.steps_to_event`.
+        camera_matrices: camera to `intrinsics`, float32 `[N, 3, 3]`, and `extrinsics`,
+            float32 `[N, 4, 4]`, as far as the data set has them.
+        success: int8 `[E]`, 1 yes, 0 no, -1 unknown; None if all are unknown.
         language: int32 `[N, L]` into `languages`, -1 for none; one column per
             alternative.
         languages: all instructions.
@@ -79,15 +92,24 @@ class Index:
         self.episode = self._array("episode")
         self.proprio = self._array("proprio")
         self.action = self._array("action")
-        has_pose = (self.path / "pose.npy").exists()
-        self.pose = self._array("pose") if has_pose else None
+        self.pose = self._optional("pose")
+        self.next_event = self._optional("next_event")
+        self.success = self._optional("success")
+        self.camera_matrices = self._camera_matrices()
         self.language = self._array("language")
         self.image_spans = {c: self._array(f"image_{c}") for c in spec.cameras}
         self.depth_spans = {c: self._array(f"depth_{c}") for c in spec.depth}
         self._file = functools.lru_cache(_OPEN_FILES)(self._open)
+        self._image_sizes: dict[str, tuple[int, int]] = {}
 
     def __reduce__(self):
         return Index, (self.path, self.data_path, self.spec)
+
+    @property
+    def validation_split(self) -> str | None:
+        """The first of "val", "validation" and "test" that the data set has."""
+        present = [name for name in VALIDATION_SPLITS if name in self.split_names]
+        return present[0] if present else None
 
     def split_episodes(self, split: str) -> np.ndarray:
         """Episodes of a split, int32 `[e]`.
@@ -97,15 +119,13 @@ class Index:
         Raises:
             ValueError: for an unknown split, listing those there are.
         """
-        names = [split]
-        if split == "val":
-            names = [name for name in VALIDATION_SPLITS if name in self.split_names]
-        if not names or names[0] not in self.split_names:
+        name = self.validation_split if split == "val" else split
+        if name not in self.split_names:
             raise ValueError(
                 f"Data set {self.spec.name!r} has no split {split!r}; choose one of "
                 f"{self.split_names}."
             )
-        chosen = self.split == self.split_names.index(names[0])
+        chosen = self.split == self.split_names.index(name)
         return np.flatnonzero(chosen).astype(np.int32)
 
     def read_image(self, camera: str, step: int) -> bytes:
@@ -119,6 +139,21 @@ class Index:
     def read_depth(self, camera: str, step: int) -> bytes:
         """The encoded depth image of a step, as `read_image`."""
         return self._read(self.depth_spans, camera, step)
+
+    def image_size(self, camera: str) -> tuple[int, int]:
+        """Height and width of a camera's images in pixels.
+
+        As the data set states them; where it does not, those of the first image.
+
+        Raises:
+            ValueError: when there is no image to tell.
+        """
+        if camera not in self._image_sizes:
+            kind = "image" if camera in self.image_spans else "depth"
+            stated = getattr(self, f"{kind}_features")[camera]["shape"][:2]
+            size = tuple(stated) if min(stated) > 0 else self._first_size(kind, camera)
+            self._image_sizes[camera] = size
+        return self._image_sizes[camera]
 
     def instructions(self, step: int) -> list[str]:
         """The alternatives of a step's instruction."""
@@ -146,10 +181,36 @@ class Index:
         path = f"{self.data_path}/{self.shards[shard]}"
         return _RemoteFile(path) if "://" in path else _LocalFile(path)
 
+    def _first_size(self, kind: str, camera: str) -> tuple[int, int]:
+        spans = getattr(self, f"{kind}_spans")
+        data = self._read(spans, camera, int(np.argmax(spans[camera][:, 2] > 0)))
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                return image.height, image.width
+        except OSError as error:
+            raise ValueError(
+                f"Data set {self.spec.name!r} does not state the size of the images of "
+                f"camera {camera!r}, nor does its first one: {error}."
+            ) from error
+
+    def _camera_matrices(self) -> dict[str, dict[str, np.ndarray]]:
+        matrices: dict[str, dict[str, np.ndarray]] = {}
+        for camera in {**self.spec.cameras, **self.spec.depth}:
+            for key, size in (("intrinsics", 3), ("extrinsics", 4)):
+                array = self._optional(f"{key}_{camera}")
+                if array is not None:
+                    shape = (self.num_steps, size, size)
+                    matrices.setdefault(camera, {})[key] = array.reshape(shape)
+        return matrices
+
+    def _optional(self, name: str) -> np.ndarray | None:
+        return self._array(name) if (self.path / f"{name}.npy").exists() else None
+
     def _array(self, name: str) -> np.ndarray:
+        """A view of a mapped file: items of an `np.memmap` are slow to look up."""
         path = self.path / f"{name}.npy"
         try:
-            return np.load(path, mmap_mode="r")
+            return np.asarray(np.load(path, mmap_mode="r"))
         except ValueError:  # an array of width 0 cannot be mapped
             return np.load(path)
 
@@ -182,8 +243,9 @@ def open_index(
     """
     spec = resolve_spec(spec) if isinstance(spec, str) else spec
     folder = open_rlds(path)
-    out = _place(folder, spec, out)
-    reason = why_rebuild(out, fingerprint(folder, spec))
+    wanted = fingerprint(folder, spec)
+    out = _place(folder, spec, out, wanted)
+    reason = why_rebuild(out, wanted)
     if reason and not build:
         raise ValueError(
             f"The index {out} of {folder.path} cannot be used ({reason}). Build it "
@@ -195,10 +257,12 @@ def open_index(
             folder,
             spec,
             out,
+            wanted,
             num_workers=num_workers,
             skip_corrupt=skip_corrupt,
             progress=progress,
         )
+    remove_staging(out, wanted)
     index = Index(out, folder.path, spec)
     if index.counts["skipped"] and not reason:
         print(
@@ -208,14 +272,14 @@ def open_index(
     return index
 
 
-def _place(folder: RLDSFolder, spec: DatasetSpec, out) -> Path:
+def _place(folder: RLDSFolder, spec: DatasetSpec, out, wanted: dict) -> Path:
     """Where the index of a data set is or shall be."""
     if out is not None:
         return Path(out).expanduser()
     name = re.sub(r"[^\w.-]", "_", spec.name)
     if "://" not in folder.path:
         beside = Path(folder.path) / "vla_index" / name
-        usable = not why_rebuild(beside, fingerprint(folder, spec))
+        usable = not why_rebuild(beside, wanted)
         if usable or os.access(folder.path, os.W_OK):
             return beside
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()

@@ -9,7 +9,19 @@ import numpy as np
 from vla_jax.data.shard import ShardJob, pad, read_json
 from vla_jax.data.statistics import Streaming
 
-_STEP_DTYPES = {"proprio": np.float32, "action": np.float32, "pose": np.float32}
+# Arrays with one row per step, by the name before the camera.
+_STEP_DTYPES = {
+    "proprio": np.float32,
+    "action": np.float32,
+    "pose": np.float32,
+    "intrinsics": np.float32,
+    "extrinsics": np.float32,
+    "language": np.int32,
+    "next_event": np.int32,
+    "image": np.int64,
+    "depth": np.int64,
+}
+_SPANS = ("image/", "depth/")
 
 
 def merge_shards(
@@ -63,6 +75,7 @@ def merge_shards(
                     "split": np.array([split_names.index(n) for n in names], np.int8),
                     "shard": np.full(len(lengths), number, np.int32),
                     "record": record[:, 1:],
+                    "success": shard["success"],
                 }
             )
             for name, length in zip(names.tolist(), lengths.tolist(), strict=True):
@@ -74,7 +87,9 @@ def merge_shards(
         if isinstance(array, np.memmap):
             array.flush()
     for key in episodes[0]:
-        np.save(out / f"{key}.npy", np.concatenate([part[key] for part in episodes]))
+        rows = np.concatenate([part[key] for part in episodes])
+        if key != "success" or np.any(rows >= 0):
+            np.save(out / f"{key}.npy", rows)
     (out / "languages.json").write_text(json.dumps(list(languages)))
     if not statistics:
         raise ValueError(
@@ -91,9 +106,9 @@ def merge_shards(
     }
 
 
-def _scan(jobs: list[ShardJob]) -> tuple[dict[str, int], int]:
+def _scan(jobs: list[ShardJob]) -> tuple[dict[str, int | None], int]:
     """Widths of the arrays with one row per step, and the number of steps."""
-    widths: dict[str, int] = {}
+    widths: dict[str, int | None] = {}
     num_steps = 0
     for job in jobs:
         with np.load(job.out) as shard:
@@ -101,9 +116,10 @@ def _scan(jobs: list[ShardJob]) -> tuple[dict[str, int], int]:
                 continue
             found = {}
             for key in shard.files:
-                if key in _STEP_DTYPES or key.startswith(("image/", "depth/")):
-                    found[key] = shard[key].shape[1]
-            language = shard["language"].shape[1]
+                if key.partition("/")[0] in _STEP_DTYPES:
+                    rows = shard[key]
+                    found[key] = rows.shape[1] if rows.ndim == 2 else None
+            language = found.pop("language")
             num_steps += len(shard["action"])
         width = max(language, widths.pop("language", 0))
         if widths and found != widths:
@@ -120,10 +136,9 @@ def _scan(jobs: list[ShardJob]) -> tuple[dict[str, int], int]:
 
 def _create(out: Path, key: str, num_steps: int, width: int | None) -> np.ndarray:
     """An array file with one row per step."""
-    if key.startswith(("image/", "depth/")):
-        dtype, width = np.int64, 3
-    else:
-        dtype = _STEP_DTYPES.get(key, np.int32)
+    dtype = _STEP_DTYPES.get(key.partition("/")[0], np.int32)
+    if key.startswith(_SPANS):
+        width = 3
     shape = (num_steps,) if width is None else (num_steps, width)
     path = out / (key.replace("/", "_") + ".npy")
     if width == 0:  # cannot be mapped
@@ -137,7 +152,7 @@ def _rows(shard, key: str, array: np.ndarray, table: np.ndarray, number: int):
     rows = shard[key]
     if key == "language":
         return pad(table[rows], array.shape[1])
-    if key.startswith(("image/", "depth/")):
+    if key.startswith(_SPANS):
         return np.insert(rows, 0, number, axis=1)
     return rows
 

@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from vla_jax.data.features import FeatureSpec
+from vla_jax.data.labels import steps_to_event
 from vla_jax.data.rlds import RawEpisode, Shard, episode_from_record
 from vla_jax.data.standardize import DatasetSpec, Episode, standardize_episode
 from vla_jax.data.statistics import Streaming
@@ -48,8 +49,9 @@ def index_shard(job: ShardJob) -> Path:
     The file holds, for `e` episodes of `n` steps together: `record [e, 3]` (position in
     the shard, offset, length), `num_episode_steps [e]`, `proprio`, `action` and `pose`
     `[n, *]`, `language [n, l]` into the JSON list `languages`, `image/<camera>` and
-    `depth/<camera>` `[n, 2]` (offset, length), the states of the statistics and the
-    JSON list `corrupt` of what was left out.
+    `depth/<camera>` `[n, 2]` (offset, length), `intrinsics/<camera>` `[n, 9]` and
+    `extrinsics/<camera>` `[n, 16]`, `next_event [n]`, `success [e]` (-1 is unknown),
+    the states of the statistics and the JSON list `corrupt` of what was left out.
 
     Raises:
         CorruptRecord: naming shard and offset, unless `job.skip_corrupt`.
@@ -174,6 +176,17 @@ class _ShardBuilder:
             values = [getattr(episode, key) for episode in self._episodes]
             if values[0] is not None:
                 arrays[key] = np.concatenate(values)
+        for camera, matrices in self._episodes[0].camera.items():
+            for key in matrices:
+                values = [episode.camera[camera][key] for episode in self._episodes]
+                rows = np.concatenate(values)
+                arrays[f"{key}/{camera}"] = rows.reshape(len(rows), -1)
+        if self._spec.action[-1] == "gripper":
+            arrays["next_event"] = np.concatenate(
+                [steps_to_event(episode.action[:, -1]) for episode in self._episodes]
+            )
+        success = [episode.success for episode in self._episodes]
+        arrays["success"] = np.array([-1 if s is None else s for s in success], np.int8)
         # Images are found from the start of the file, whatever record they are in.
         for key, spans in self._spans.items():
             starts = [np.where(s[:, 1:] > 0, [1, 0], 0) for s in spans]
@@ -210,7 +223,7 @@ def pad(ids: np.ndarray, width: int) -> np.ndarray:
 
 
 def _check_same(first: Episode, episode: Episode):
-    """All episodes have the same widths and either all or none have poses."""
+    """All episodes have the same widths; all or none have a pose or a matrix."""
     if first.proprio.shape[1] != episode.proprio.shape[1]:
         raise ValueError(
             f"proprio is {episode.proprio.shape[1]} wide, but "
@@ -218,6 +231,14 @@ def _check_same(first: Episode, episode: Episode):
         )
     if (first.pose is None) != (episode.pose is None):
         raise ValueError("some episodes have a pose and some have none")
+    matrices, expected = (
+        sorted((camera, key) for camera, keys in e.camera.items() for key in keys)
+        for e in (episode, first)
+    )
+    if matrices != expected:
+        raise ValueError(
+            f"camera has {matrices}, but {expected} in the episodes before"
+        )
 
 
 def _json(content) -> np.ndarray:

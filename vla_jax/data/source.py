@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vla_jax.data.build import VALIDATION_SPLITS
 from vla_jax.data.index import Index, open_index
+from vla_jax.data.labels import Label, build_labels
 from vla_jax.data.standardize import resolve_spec
 from vla_jax.data.statistics import NORMALIZATIONS
 from vla_jax.data.text import Tokenizer
@@ -79,6 +79,9 @@ class Source:
         batch_size: samples per step over all hosts.
         num_threads: threads that decode images; 0 decodes in the calling thread.
         prefetch: batches made ahead.
+        depth: standard names, the depth images of every batch.
+        camera_matrices: whether batches have the matrices of the cameras.
+        labels: by name, what training also gets to know.
     """
 
     indexes: tuple[Index, ...]
@@ -94,6 +97,9 @@ class Source:
     batch_size: int
     num_threads: int
     prefetch: int
+    depth: tuple[str, ...] = ()
+    camera_matrices: bool = False
+    labels: Mapping[str, Label] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def statistics(self) -> tuple[Mapping[str, Any], ...]:
@@ -169,9 +175,9 @@ class Source:
     @functools.cached_property
     def _episodes(self) -> dict[str, tuple[Episodes, ...]]:
         return {
-            "train": tuple(_episodes(index, ("train",)) for index in self.indexes),
+            "train": tuple(_episodes(index, "train") for index in self.indexes),
             "validation": tuple(
-                _episodes(index, VALIDATION_SPLITS) for index in self.indexes
+                _episodes(index, index.validation_split) for index in self.indexes
             ),
         }
 
@@ -184,13 +190,15 @@ def open_source(config: Mapping[str, Any]) -> Source:
         `path`, `spec` and `weight` (1 if left out); `cameras`; `image_size`;
         `window`; `chunk`; `normalization`, a dict with "action" and "proprio"; `text`,
         a dict with `length`, `model` (empty: the shipped one) and `truncate` (False
-        if left out); `batch_size`; `num_threads`; `prefetch`.
+        if left out); `batch_size`; `num_threads`; `prefetch`; and
+        optionally `depth`, names of depth cameras, `camera_matrices`, a bool, and
+        `labels`, a tuple of dicts as `vla_jax.data.labels` takes them.
 
     Raises:
       ValueError: a missing or unknown key, a camera that no data set has, an
         instruction that is too long, or a data set without training steps.
     """
-    check_keys(config, _KEYS, "data", required=_KEYS)
+    check_keys(config, (*_KEYS, *_OPTIONAL), "data", required=_KEYS)
     kinds, text = ("action", "proprio"), ("length", "model")
     check_keys(config["normalization"], kinds, "data.normalization", required=kinds)
     check_keys(config["text"], (*text, "truncate"), "data.text", required=text)
@@ -207,11 +215,6 @@ def open_source(config: Mapping[str, Any]) -> Source:
         place, required = f"data.datasets[{number}]", ("path", "spec")
         check_keys(dataset, (*required, "weight"), place, required=required)
         index = open_index(dataset["path"], resolve_spec(dataset["spec"]))
-        # Looking up one image after the other in a `np.memmap` takes a tenth of the
-        # time that decoding a small image does; in a plain view it takes next to none.
-        index.image_spans = {
-            camera: np.asarray(spans) for camera, spans in index.image_spans.items()
-        }
         indexes.append(index)
     source = Source(
         indexes=tuple(indexes),
@@ -227,6 +230,9 @@ def open_source(config: Mapping[str, Any]) -> Source:
         batch_size=config["batch_size"],
         num_threads=config["num_threads"],
         prefetch=config["prefetch"],
+        depth=tuple(config.get("depth", ())),
+        camera_matrices=config.get("camera_matrices", False),
+        labels=build_labels(config.get("labels", ()), indexes, config["chunk"]),
     )
     _check_source(source)
     return source
@@ -244,6 +250,7 @@ _KEYS = (
     "num_threads",
     "prefetch",
 )
+_OPTIONAL = ("depth", "camera_matrices", "labels")
 _LEAST = {"window": 1, "chunk": 1, "batch_size": 1, "num_threads": 0, "prefetch": 0}
 
 
@@ -255,6 +262,18 @@ def _check_source(source: Source) -> None:
             raise ValueError(
                 f"No data set has a camera '{camera}'; data.cameras can be {cameras}."
             )
+    depth = sorted({camera for index in source.indexes for camera in index.depth_spans})
+    for camera in source.depth:
+        if camera not in depth:
+            raise ValueError(
+                f"No data set has depth images of a camera '{camera}'; data.depth can "
+                f"be {depth}."
+            )
+    if source.camera_matrices and not any(i.camera_matrices for i in source.indexes):
+        raise ValueError(
+            "data.camera_matrices is on, but no data set has any: its standardize "
+            "function returns them as `camera`."
+        )
     for key, least in _LEAST.items():
         if getattr(source, key) < least:
             raise ValueError(
@@ -276,12 +295,9 @@ def _check_source(source: Source) -> None:
     _ = source.instructions  # refuses an instruction that is too long
 
 
-def _episodes(index: Index, splits: tuple[str, ...]) -> Episodes:
-    """The episodes of the first of these splits that the data set has."""
-    present = [split for split in splits if split in index.split_names]
-    number = (
-        index.split_episodes(present[0]) if present else np.zeros(0, np.int32)
-    ).astype(np.int32)
+def _episodes(index: Index, split: str | None) -> Episodes:
+    """The episodes of a split; none without one."""
+    number = index.split_episodes(split) if split else np.zeros(0, np.int32)
     length = index.num_episode_steps[number].astype(np.int64)
     return Episodes(
         number=number,

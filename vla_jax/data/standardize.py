@@ -18,7 +18,9 @@ import numpy as np
 from vla_jax.data.rlds import RawEpisode
 
 ACTION_KINDS = ("relative", "absolute", "gripper")
-_KEYS = ("proprio", "action", "language", "pose")
+_REQUIRED = ("proprio", "action", "language")
+_OPTIONAL = ("pose", "camera", "success")
+_MATRICES = {"intrinsics": 3, "extrinsics": 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +36,14 @@ class DatasetSpec:
         standardize: raw episode to a dict with `proprio [T, p]`, `action [T, a]`,
             `language` (a list of alternatives for the episode, or one such list per
             step) and optionally `pose [T, 7]` (metres and xyzw quaternion of the end
-            effector in the frame of the robot's base).
+            effector in the frame of the robot's base), `success` (a bool) and `camera`:
+            standard name to a dict with `intrinsics`, `[3, 3]` or `[T, 3, 3]` in pixels
+            of the stored image (0, 0 is the corner of its first pixel), or
+            `extrinsics`, `[4, 4]` or `[T, 4, 4]`, camera from robot base in metres, or
+            both.
         depth: standard name to depth image feature.
+        depth_scale: metres per unit of a depth image; where it is left out, 0.001 for
+            integers (millimetres) and 1 for other numbers.
         holdout: share of the training episodes held out for validation when the data
             set has no split "val", "validation" or "test".
         source: `file.py:NAME` that defines a spec from outside this package.
@@ -47,6 +55,7 @@ class DatasetSpec:
     control_hz: float
     standardize: Callable[[RawEpisode], dict]
     depth: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    depth_scale: Mapping[str, float] = dataclasses.field(default_factory=dict)
     holdout: float = 0.05
     source: str = ""
 
@@ -67,6 +76,12 @@ class DatasetSpec:
                 f"Data set {self.name!r} holds out {self.holdout}; expected a share "
                 "of at least 0 and less than 1."
             )
+        unknown = sorted(set(self.depth_scale) - set(self.depth))
+        if unknown:
+            raise ValueError(
+                f"Data set {self.name!r} has a depth_scale for {unknown}; its depth "
+                f"cameras are {sorted(self.depth)}."
+            )
 
     def __reduce__(self):
         # A function from a user's own file is not importable in a worker process: the
@@ -86,12 +101,17 @@ class Episode:
         action: f32 `[T, a]`.
         language: alternatives of each step, or one list for all; possibly empty.
         pose: f32 `[T, 7]` or None.
+        camera: camera to `intrinsics`, f32 `[T, 3, 3]`, and `extrinsics`, f32
+            `[T, 4, 4]`, as far as they are known.
+        success: whether the task was done, or None.
     """
 
     proprio: np.ndarray
     action: np.ndarray
     language: list[list[str]]
     pose: np.ndarray | None
+    camera: Mapping[str, Mapping[str, np.ndarray]]
+    success: bool | None
 
 
 def standardize_episode(spec: DatasetSpec, raw: RawEpisode) -> Episode:
@@ -102,13 +122,14 @@ def standardize_episode(spec: DatasetSpec, raw: RawEpisode) -> Episode:
             finite.
     """
     fields = spec.standardize(raw)
-    unknown = sorted(set(fields) - set(_KEYS))
+    unknown = sorted(set(fields) - set(_REQUIRED + _OPTIONAL))
     given = {key for key, value in fields.items() if value is not None}
-    missing = sorted({"proprio", "action", "language"} - given)
+    missing = sorted(set(_REQUIRED) - given)
     if unknown or missing:
         raise ValueError(
             f"standardize of data set {spec.name!r} returned {sorted(fields)}: missing "
-            f"{missing}, unknown {unknown}; expected {list(_KEYS)} (pose is optional)."
+            f"{missing}, unknown {unknown}; expected {list(_REQUIRED)} and optionally "
+            f"{list(_OPTIONAL)}."
         )
     arrays = {}
     for key in ("proprio", "action", "pose"):
@@ -135,7 +156,13 @@ def standardize_episode(spec: DatasetSpec, raw: RawEpisode) -> Episode:
             )
         arrays[key] = array
     language = _language(spec, fields["language"], raw.num_steps)
-    return Episode(arrays["proprio"], arrays["action"], language, arrays["pose"])
+    success = fields.get("success")
+    return Episode(
+        **arrays,
+        language=language,
+        camera=_matrices(spec, fields.get("camera") or {}, raw.num_steps),
+        success=None if success is None else bool(success),
+    )
 
 
 def resolve_spec(name: str) -> DatasetSpec:
@@ -215,6 +242,37 @@ def _language(spec: DatasetSpec, language, num_steps: int) -> list[list[str]]:
             f"language of data set {spec.name!r} holds something that is no string."
         )
     return [[text for text in step if text.strip()] for step in steps]
+
+
+def _matrices(spec: DatasetSpec, cameras: Mapping, num_steps: int) -> dict:
+    """Checks camera matrices; those of the whole episode are repeated for its steps."""
+    known = sorted({*spec.cameras, *spec.depth})
+    arrays = {}
+    for camera, matrices in cameras.items():
+        where = f"camera {camera!r} of {spec.name!r}"
+        if camera not in known:
+            raise ValueError(f"There is no {where}; choose one of {known}.")
+        arrays[camera] = {}
+        for key, matrix in matrices.items():
+            if key not in _MATRICES:
+                raise ValueError(
+                    f"Unknown matrix {key!r} for {where}; choose one of "
+                    f"{sorted(_MATRICES)}."
+                )
+            size, array = _MATRICES[key], np.asarray(matrix, np.float32)
+            shape = (num_steps, size, size)
+            if array.shape not in (shape, shape[1:]) or not np.isfinite(array).all():
+                raise ValueError(
+                    f"{key} of {where} have the shape {list(array.shape)}; expected "
+                    f"finite numbers of shape {list(shape[1:])} or {list(shape)}."
+                )
+            last_row = np.eye(size, dtype=np.float32)[-1]
+            if np.any(array[..., -1, :] != last_row):
+                raise ValueError(
+                    f"The last row of the {key} of {where} is not {last_row.tolist()}."
+                )
+            arrays[camera][key] = np.broadcast_to(array, shape)
+    return arrays
 
 
 def _are_strings(texts) -> bool:

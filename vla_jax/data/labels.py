@@ -1,0 +1,253 @@
+"""What training knows and a running policy does not: labels of sampled steps.
+
+A config chooses them by name, `data.labels=(dict(name="gripper_event"),)`; the other
+keys are the function's keyword arguments. A function gets all samples of a batch and
+gives one entry of `batch["labels"]`, a dict of arrays [b ...] under its own name, and
+the images that are to be decoded into it. To add a label, write such a function and
+put it into `LABELS`.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vla_jax.data.frames import Frame, find_frames
+from vla_jax.data.sampler import hash_numbers, permute
+from vla_jax.names import check_keys, did_you_mean
+
+_HOLD = 3  # frames that a gripper command must last to count as a change
+_OFFSETS = 0x6F6666  # keeps random offsets apart from other draws of the same seed
+
+
+class Samples(NamedTuple):
+    """The samples of a batch.
+
+    Attributes:
+        indexes: of all data sets, whether the batch has samples of them or not.
+        groups: of every data set in the batch its number in `indexes`, the rows that
+            its samples fill, int [n], and their `vla_jax.data.source.Place`.
+        size: number of rows of the batch, b.
+        chunk: actions that the policy predicts.
+        image_size: height and width in pixels.
+        seed: of what is random; a draw depends on it and on the step, not on the row.
+        empty: where the uint8 arrays for images come from.
+    """
+
+    indexes: Sequence[Any]
+    groups: Sequence[tuple[int, np.ndarray, Any]]
+    size: int
+    chunk: int
+    image_size: tuple[int, int]
+    seed: int
+    empty: Callable[[tuple[int, ...]], np.ndarray]
+
+
+Label = Callable[[Samples], tuple[dict[str, Any], list[Frame]]]
+
+
+def gripper_event(samples: Samples) -> tuple[dict, list[Frame]]:
+    """The next change of the gripper at or after each step, see `steps_to_event`.
+
+    Returns:
+        `offset` int32 [b], steps from now to the event, and `mask` bool [b], False
+        after the last event of an episode; `pose` float32 [b 7], of the end effector
+        at the event (metres and xyzw quaternion, robot base frame), and `pose_mask`
+        bool [b]. Zeros where masked.
+    """
+    if all(index.next_event is None for index in samples.indexes):
+        raise ValueError(
+            "Label 'gripper_event' needs a data set with a gripper; the actions are "
+            f"{[index.spec.action for index in samples.indexes]}."
+        )
+    label = {
+        "offset": np.zeros(samples.size, np.int32),
+        "mask": np.zeros(samples.size, bool),
+        "pose": np.zeros((samples.size, 7), np.float32),
+        "pose_mask": np.zeros(samples.size, bool),
+    }
+    for number, rows, place in samples.groups:
+        index = samples.indexes[number]
+        if index.next_event is None:
+            continue
+        step = place.first_step + place.step
+        offset = index.next_event[step]
+        real = offset >= 0
+        label["offset"][rows] = np.maximum(offset, 0)
+        label["mask"][rows] = real
+        if index.pose is not None:
+            label["pose"][rows[real]] = index.pose[(step + offset)[real]]
+            label["pose_mask"][rows] = real
+    return label, []
+
+
+def pose(samples: Samples, *, offsets: Sequence[int] = (0,)) -> tuple[dict, list]:
+    """Poses of the end effector, now and at other offsets in steps.
+
+    Returns:
+        `pose` float32 [b f 7] (metres and xyzw quaternion, robot base frame) and `mask`
+        bool [b f], False past the end of an episode and without poses; zeros there.
+    """
+    offsets = _check_offsets("pose", offsets, least=0)
+    if all(index.pose is None for index in samples.indexes):
+        raise ValueError(
+            "Label 'pose' needs a data set whose standardize function gives a pose; "
+            f"none of {[index.spec.name for index in samples.indexes]} does."
+        )
+    label = {
+        "pose": np.zeros((samples.size, len(offsets), 7), np.float32),
+        "mask": np.zeros((samples.size, len(offsets)), bool),
+    }
+    for number, rows, place in samples.groups:
+        index = samples.indexes[number]
+        if index.pose is None:
+            continue
+        ahead = place.step[:, None] + offsets
+        real = ahead < place.length[:, None]
+        row, column = np.nonzero(real)
+        steps = place.first_step[row] + ahead[row, column]
+        label["pose"][rows[row], column] = index.pose[steps]
+        label["mask"][rows] = real
+    return label, []
+
+
+def future_frames(
+    samples: Samples, *, offsets: Sequence[int] | str, cameras: Sequence[str]
+) -> tuple[dict, list[Frame]]:
+    """Images of later steps, for example to align predicted points with.
+
+    Args:
+        samples: what to label.
+        offsets: steps after the present one; or "random:4" for four different ones of
+            1 .. chunk - 1, ascending, chosen anew for every sample.
+        cameras: standard names.
+
+    Returns:
+        `offset` int32 [b f]; `mask` bool [b f], False past the end of an episode;
+        `image`, camera to uint8 [b f h w 3], and `image_mask`, camera to bool [b f],
+        which is also False where a step has no image. Black where masked.
+    """
+    known = sorted({camera for index in samples.indexes for camera in index.cameras})
+    unknown = [camera for camera in cameras if camera not in known]
+    if unknown or not cameras or isinstance(cameras, str):
+        raise ValueError(
+            f"Label 'future_frames' has the cameras {cameras!r}; give a tuple of some "
+            f"of {known}."
+        )
+    is_random = isinstance(offsets, str)
+    if is_random:
+        f = _count_random(offsets, samples.chunk)
+    else:
+        fixed = _check_offsets("future_frames", offsets, least=1)
+        f = len(fixed)
+    b, size = samples.size, samples.image_size
+    label = {
+        "offset": np.zeros((b, f), np.int32),
+        "mask": np.zeros((b, f), bool),
+        "image": {camera: samples.empty((b, f, *size, 3)) for camera in cameras},
+        "image_mask": {camera: np.zeros((b, f), bool) for camera in cameras},
+    }
+    found = []
+    for number, rows, place in samples.groups:
+        index = samples.indexes[number]
+        if is_random:
+            key = hash_numbers(
+                samples.seed, _OFFSETS, number, place.first_step + place.step
+            )
+            places = np.broadcast_to(np.arange(f), (len(rows), f))
+            offset = np.sort(1 + permute(places, samples.chunk - 1, key[:, None]))
+        else:
+            offset = np.broadcast_to(fixed, (len(rows), f))
+        ahead = place.step[:, None] + offset
+        real = ahead < place.length[:, None]
+        label["offset"][rows], label["mask"][rows] = offset, real
+        row, column = np.nonzero(real)
+        step = place.first_step[row] + ahead[row, column]
+        slot = rows[row] * f + column
+        for camera in cameras:
+            images = label["image"][camera].reshape(-1, *size, 3)
+            exists, some = find_frames(index, "image", camera, step, slot, images)
+            label["image_mask"][camera].reshape(-1)[slot] = exists
+            found += some
+    for image in label["image"].values():
+        image[~label["mask"]] = 0
+    return label, found
+
+
+LABELS: dict[str, Callable] = {
+    "future_frames": future_frames,
+    "gripper_event": gripper_event,
+    "pose": pose,
+}
+
+
+def build_labels(
+    configs: Sequence[Mapping[str, Any]], indexes: Sequence[Any], chunk: int
+) -> dict[str, Label]:
+    """Builds the labels that `data.labels` of a config names.
+
+    Raises:
+        ValueError: an unknown or repeated name, a missing, unknown or impossible field.
+    """
+    labels: dict[str, Label] = {}
+    nothing = Samples(indexes, (), 0, chunk, (1, 1), 0, np.zeros)
+    for config in configs:
+        fields = dict(config)
+        name = fields.pop("name", None)
+        if name not in LABELS:
+            raise ValueError(f"Unknown label {name!r}; {did_you_mean(name, LABELS)}")
+        if name in labels:
+            raise ValueError(f"Label {name!r} stands in data.labels twice.")
+        parameters = dict(inspect.signature(LABELS[name]).parameters)
+        del parameters["samples"]
+        required = [k for k, p in parameters.items() if p.default is p.empty]
+        check_keys(fields, parameters, f"label {name!r}", required=required)
+        labels[name] = functools.partial(LABELS[name], **fields)
+        labels[name](nothing)  # refuses impossible values now, not at the first batch
+    return labels
+
+
+def steps_to_event(gripper: np.ndarray) -> np.ndarray:
+    """Steps from every step of an episode to its next gripper event, -1 for none.
+
+    An event is the first step of a command, open or closed, that differs from the one
+    before and is held for at least three frames; shorter flickers are passed over.
+
+    Args:
+        gripper: [T], 1 = open, 0 = closed.
+
+    Returns:
+        int32 [T], 0 at an event.
+    """
+    is_open = gripper > 0.5
+    start = np.flatnonzero(np.diff(is_open, prepend=~is_open[:1]))  # of every run
+    length = np.diff(start, append=len(gripper))
+    start = start[(length >= _HOLD) | (start == 0)]
+    event = start[1:][np.diff(is_open[start])]
+    step = np.arange(len(gripper))
+    following = np.searchsorted(event, step)  # the first event at or after the step
+    steps = np.append(event, 0)[following] - step
+    return np.where(following < len(event), steps, -1).astype(np.int32)
+
+
+def _check_offsets(label: str, offsets: Sequence[int], *, least: int) -> np.ndarray:
+    whole = not isinstance(offsets, str) and all(isinstance(o, int) for o in offsets)
+    if not whole or not offsets or min(offsets) < least:
+        raise ValueError(
+            f"Label {label!r} has the offsets {offsets!r}; give a tuple of whole "
+            f"numbers of at least {least}."
+        )
+    return np.array(offsets, np.int64)
+
+
+def _count_random(offsets: str, chunk: int) -> int:
+    kind, _, count = offsets.partition(":")
+    if kind != "random" or not count.isdigit() or not 0 < int(count) < chunk:
+        raise ValueError(
+            f"Label 'future_frames' has the offsets {offsets!r}; give a tuple of whole "
+            f"numbers, or 'random:<count>' with a count of 1 to {chunk - 1}, which is "
+            "data.chunk - 1."
+        )
+    return int(count)
