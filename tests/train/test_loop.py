@@ -215,6 +215,17 @@ def test_two_devices_and_a_split_state_train_alike(tmp_path):
     np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
+def test_accumulated_micro_batches_train_and_resume(tmp_path):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    config = make_config(accumulate=2)
+    assert run(straight, config) == 4
+    run(stopped, config, on_batch=stop_at(2))
+    run(stopped, config)
+    chex.assert_trees_all_equal(saved(stopped, 4), saved(straight, 4))
+    with pytest.raises(ValueError, match=r"\n  train.accumulate: 2 -> 4"):
+        run(stopped, make_config(accumulate=4, steps=5))
+
+
 def test_a_finished_run_does_nothing(tmp_path, capsys):
     run(tmp_path, make_config())
     before = saved(tmp_path, 4)

@@ -52,6 +52,8 @@ def test_an_impossible_mesh_is_an_error(axes, message):
 def test_a_batch_that_the_devices_cannot_share_is_an_error():
     with pytest.raises(ValueError, match=r"batch_size is 3.*multiple of 2"):
         batch_sharding(make_mesh(), 3)
+    with pytest.raises(ValueError, match=r"is 6.* 2 devices.*accumulate 2.*of 4"):
+        batch_sharding(make_mesh(), 6, 2)
 
 
 def test_large_arrays_are_split_along_their_largest_divisible_axis():
@@ -119,7 +121,7 @@ def test_an_impossible_rule_is_an_error(rule, message):
         state_sharding(make_mesh({"tensor": 2}), state, [rule])
 
 
-def run_steps(axes, devices):
+def run_steps(axes, devices, accumulate):
     """Four steps of a model large enough to be split."""
     mesh = make_mesh(axes, devices)
     model = toy.Toy(width=2**14)
@@ -142,22 +144,33 @@ def run_steps(axes, devices):
     sharding = state_sharding(mesh, jax.eval_shape(create, root))
     state = jax.jit(create, out_shardings=sharding)(root)
     step = jax.jit(
-        functools.partial(train_step, model, optimizer, toy.no_augment, {}, 0.9),
+        functools.partial(
+            train_step,
+            model,
+            optimizer,
+            toy.no_augment,
+            {},
+            0.9,
+            accumulate=accumulate,
+        ),
         donate_argnums=0,
         out_shardings=(sharding, None),
     )
     losses = []
     for number in range(4):
-        placed = jax.device_put(toy.make_batch(number), batch_sharding(mesh, 4))
+        placed = jax.device_put(
+            toy.make_batch(number), batch_sharding(mesh, 4, accumulate)
+        )
         state, metrics = step(state, placed, root)
         losses.append(float(metrics["loss"]))
     return state, losses
 
 
-def test_two_devices_agree_with_one_on_the_data_and_the_fsdp_axis():
-    alone, losses = run_steps({}, jax.devices()[:1])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_devices_agree_with_one_on_the_data_and_the_fsdp_axis(accumulate):
+    alone, losses = run_steps({}, jax.devices()[:1], accumulate)
     for axes in ({"data": 2}, {"fsdp": 2}):
-        state, others = run_steps(axes, jax.devices())
+        state, others = run_steps(axes, jax.devices(), accumulate)
         np.testing.assert_allclose(others, losses, rtol=1e-5)
         kernel = state.params["anchor"]["kernel"]
         rows = kernel.addressable_shards[0].data.shape[0]

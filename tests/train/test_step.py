@@ -189,6 +189,91 @@ def test_evaluation_changes_with_the_batch_number_and_not_with_the_step():
     assert first["fine"].shape == ()
 
 
+def test_micro_batches_make_the_update_of_the_whole_batch():
+    optimizer, whole, step = make(exact=True)
+    split = jax.tree.map(jnp.copy, whole)
+    micro = functools.partial(
+        train_step, toy.Toy(noise=0.0, dropout=0.0), optimizer, toy.no_augment, {}, 0.9
+    )
+    micro = jax.jit(functools.partial(micro, accumulate=4))
+    for number in range(2):
+        batch = toy.make_batch(number, size=8)
+        whole, expected = step(whole, batch, ROOT)
+        split, metrics = micro(split, batch, ROOT)
+        chex.assert_trees_all_close(metrics, expected, rtol=1e-4)
+    chex.assert_trees_all_close(split.params, whole.params, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(
+        split.ema_params, whole.ema_params, rtol=1e-4, atol=1e-6
+    )
+    assert int(split.step) == 2
+
+
+def test_micro_batches_draw_and_augment_one_by_one():
+    optimizer, state, _ = make(exact=True)
+    seen = []
+
+    def augment(rng, batch):
+        jax.debug.callback(
+            lambda *x: seen.append(jax.tree.map(np.asarray, x)),
+            jax.random.uniform(rng),
+            batch.dataset,
+        )
+        return batch
+
+    step = functools.partial(
+        train_step, toy.Toy(), optimizer, augment, {}, 0.9, accumulate=2
+    )
+    batch = toy.make_batch(0).replace(dataset=np.arange(4, dtype=np.int32))
+    jax.block_until_ready(jax.jit(step)(state, batch, ROOT))
+    jax.effects_barrier()
+    draws, rows = zip(*sorted(seen, key=lambda x: x[1][0]), strict=True)
+    assert draws[0] != draws[1]
+    np.testing.assert_array_equal(rows, [[0, 2], [1, 3]])
+
+
+def test_micro_batches_update_collections_in_turn():
+    optimizer, state, _ = make(exact=True)
+    step = functools.partial(
+        train_step,
+        toy.Toy(noise=0.0, dropout=0.0),
+        optimizer,
+        toy.no_augment,
+        {},
+        0.9,
+        accumulate=2,
+    )
+    batch = toy.make_batch(0)
+    trunk = state.params["trunk"]
+    features = batch.observation.proprio[:, -1] @ trunk["kernel"] + trunk["bias"][None]
+    features = np.tanh(features)
+    after, _ = jax.jit(step)(state, batch, ROOT)
+    np.testing.assert_allclose(
+        after.collections["codebook"]["mean"],
+        0.9 * 0.1 * features[[0, 2]].mean(0) + 0.1 * features[[1, 3]].mean(0),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def test_micro_batches_leave_a_frozen_collection_alone_all_the_way():
+    optimizer, state, _ = make(["codebook"], exact=True)
+    before = copy(state)
+    step = functools.partial(
+        train_step, toy.Toy(), optimizer, toy.no_augment, {}, 0.9, accumulate=2
+    )
+    state, _ = jax.jit(step)(state, toy.make_batch(0), ROOT)
+    chex.assert_trees_all_equal(state.collections, before.collections)
+
+
+def test_a_batch_that_does_not_divide_names_both_numbers():
+    optimizer, state, _ = make(exact=True)
+    step = functools.partial(
+        train_step, toy.Toy(), optimizer, toy.no_augment, {}, 0.9, accumulate=3
+    )
+    with pytest.raises(ValueError, match=r"batch of 4 .* train.accumulate=3 micro"):
+        jax.jit(step)(state, toy.make_batch(0), ROOT)
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.9])
 def test_every_buffer_of_the_state_is_donated(decay):
     _, state, step = make(ema_decay=decay)

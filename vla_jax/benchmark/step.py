@@ -135,7 +135,15 @@ def _first_phase(config, mesh, metadata, batch: Batch) -> tuple[Callable, TrainS
     sharding = state_sharding(mesh, shapes, settings["sharding"])
     augment = make_augment(settings["augment"])
     update = jax.jit(
-        functools.partial(train_step, model, optimizer, augment, weights, decay),
+        functools.partial(
+            train_step,
+            model,
+            optimizer,
+            augment,
+            weights,
+            decay,
+            accumulate=settings["accumulate"],
+        ),
         donate_argnums=0,
         out_shardings=(sharding, None),
     )

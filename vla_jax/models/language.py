@@ -17,6 +17,7 @@ class TextTransformer(nn.Module):
         num_layers: depth; 0 gives plain embeddings with positions.
         num_heads: attention heads.
         length: longest instruction, in tokens.
+        dtype: compute precision of the layers.
     """
 
     vocab_size: int
@@ -24,6 +25,7 @@ class TextTransformer(nn.Module):
     num_layers: int = 1
     num_heads: int = 4
     length: int = 32
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, task: Task, *, train: bool) -> Tokens:
@@ -42,7 +44,11 @@ class TextTransformer(nn.Module):
         readable = task.token_mask[:, None, :] & task.token_mask[:, :, None]
         if self.num_layers:
             x = Transformer(
-                self.num_layers, self.num_heads, 4 * self.width, name="transformer"
-            )(x, readable, train=train)
+                self.num_layers,
+                self.num_heads,
+                4 * self.width,
+                dtype=self.dtype,
+                name="transformer",
+            )(x, readable, train=train).astype(jnp.float32)
         x = jnp.where(task.token_mask[..., None], x, 0.0)
         return Tokens(values=x, mask=task.token_mask)

@@ -41,7 +41,9 @@ def make_feed(config: Mapping[str, Any], mesh: Mesh) -> Feed:
     Raises:
         ValueError: data that cannot be used, or a batch that the devices cannot share.
     """
-    sharding = batch_sharding(mesh, config["data"]["batch_size"])
+    sharding = batch_sharding(
+        mesh, config["data"]["batch_size"], config["train"]["accumulate"]
+    )
     source = open_source(config["data"])
 
     hosts = dict(host=jax.process_index(), num_hosts=jax.process_count())

@@ -267,7 +267,13 @@ def _run_phase(
     weights, decay = dict(phase.loss_weights), settings["ema_decay"]
     update = jax.jit(
         functools.partial(
-            train_step, run.model, optimizer, run.augment, weights, decay
+            train_step,
+            run.model,
+            optimizer,
+            run.augment,
+            weights,
+            decay,
+            accumulate=settings["accumulate"],
         ),
         donate_argnums=0,
         out_shardings=(sharding, NamedSharding(run.mesh, PartitionSpec())),

@@ -61,17 +61,20 @@ def make_mesh(
     )
 
 
-def batch_sharding(mesh: Mesh, batch_size: int) -> NamedSharding:
+def batch_sharding(mesh: Mesh, batch_size: int, accumulate: int = 1) -> NamedSharding:
     """Splits the leading axis of every array of a batch.
 
     Raises:
-        ValueError: when `batch_size` does not divide by the devices that share it.
+        ValueError: when `batch_size` does not divide by the devices that share it, or
+            then by the micro-batches that each device works through.
     """
     parts = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-    if batch_size % parts:
+    if batch_size % (parts * accumulate):
+        micro = f" times train.accumulate {accumulate}" if accumulate > 1 else ""
         raise ValueError(
             f"data.batch_size is {batch_size}, which does not divide by the {parts} "
-            f"devices of the mesh axes {BATCH_AXES}; choose a multiple of {parts}."
+            f"devices of the mesh axes {BATCH_AXES}{micro}; choose a multiple of "
+            f"{parts * accumulate}."
         )
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 

@@ -7,6 +7,7 @@ the numbers that the uninterrupted run would have drawn, on any number of device
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -93,6 +94,8 @@ def train_step(
     state: TrainState,
     batch: Batch,
     rng: jax.Array,
+    *,
+    accumulate: int = 1,
 ) -> tuple[TrainState, Metrics]:
     """Makes one update.
 
@@ -105,32 +108,48 @@ def train_step(
         state: donated by the caller.
         batch: one global batch.
         rng: the root key, the same at every step.
+        accumulate: number of equal micro-batches that the batch is worked through in,
+            one after the other to save memory. The gradient is their mean, as that of
+            the whole batch; draws differ, and collections are updated by each in turn.
 
     Returns:
         The next state and scalar metrics: the mean of what the model reports, `loss`,
         `gradient_norm` (before clipping), `parameter_norm`, `learning_rate`, and the
         flag `nonfinite`.
+
+    Raises:
+        ValueError: the batch does not divide by `accumulate`.
     """
-    noise, dropout, augment_rng = jax.random.split(
-        jax.random.fold_in(rng, state.step), 3
-    )
-    batch = augment(augment_rng, batch)
 
-    def mean_loss(params):
-        (loss, metrics), collections = model.apply(
-            {"params": _stop_frozen(optimizer, params), **state.collections},
-            batch,
-            train=True,
-            weights=weights,
-            rngs={"noise": noise, "dropout": dropout},
-            mutable=list(state.collections),
-            method="loss",
+    def differentiate(collections, batch, rng):
+        """Gradient, metrics with the loss, and next collections of a micro-batch."""
+        noise, dropout, augment_rng = jax.random.split(rng, 3)
+        batch = augment(augment_rng, batch)
+
+        def mean_loss(params):
+            (loss, metrics), updated = model.apply(
+                {"params": _stop_frozen(optimizer, params), **collections},
+                batch,
+                train=True,
+                weights=weights,
+                rngs={"noise": noise, "dropout": dropout},
+                mutable=list(collections),
+                method="loss",
+            )
+            loss = jnp.mean(loss)
+            metrics = {**jax.tree.map(jnp.mean, metrics), "loss": loss}
+            return loss, (metrics, _keep_frozen(optimizer, collections, updated))
+
+        gradient, aux = jax.grad(mean_loss, has_aux=True)(state.params)
+        return gradient, *aux
+
+    rng = jax.random.fold_in(rng, state.step)
+    if accumulate == 1:
+        gradient, metrics, collections = differentiate(state.collections, batch, rng)
+    else:
+        gradient, metrics, collections = _accumulate(
+            differentiate, state, batch, rng, accumulate
         )
-        return jnp.mean(loss), (metrics, collections)
-
-    (loss, (metrics, collections)), gradient = jax.value_and_grad(
-        mean_loss, has_aux=True
-    )(state.params)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = _apply_updates(optimizer, state.params, updates)
     gradient_norm = optax.global_norm(gradient)
@@ -138,17 +157,16 @@ def train_step(
         step=state.step + 1,
         phase_step=state.phase_step + 1,
         params=params,
-        collections=_keep_frozen(optimizer, state.collections, collections),
+        collections=collections,
         opt_state=opt_state,
         ema_params=_average(optimizer, state, params, ema_decay),
     )
     return next_state, {
-        **jax.tree.map(jnp.mean, metrics),
-        "loss": loss,
+        **metrics,
         "gradient_norm": gradient_norm,
         "parameter_norm": optax.global_norm(params),
         "learning_rate": optimizer.learning_rate(state.phase_step),
-        "nonfinite": ~(jnp.isfinite(loss) & jnp.isfinite(gradient_norm)),
+        "nonfinite": ~(jnp.isfinite(metrics["loss"]) & jnp.isfinite(gradient_norm)),
     }
 
 
@@ -177,6 +195,44 @@ def eval_step(
         method="loss",
     )
     return {**jax.tree.map(jnp.mean, metrics), "loss": jnp.mean(loss)}
+
+
+def _accumulate(
+    differentiate: Callable, state: TrainState, batch: Batch, rng: jax.Array, count: int
+) -> tuple[Any, Metrics, Any]:
+    """Scans `differentiate` over micro-batches; means of gradient and metrics."""
+
+    def add(carry, micro):
+        total, collections = carry
+        gradient, metrics, collections = differentiate(collections, *micro)
+        return (jax.tree.map(jnp.add, total, gradient), collections), metrics
+
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    (total, collections), metrics = jax.lax.scan(
+        add,
+        (zeros, state.collections),
+        (_split(batch, count), jax.random.split(rng, count)),
+    )
+    gradient = jax.tree.map(lambda x: x / count, total)
+    return gradient, jax.tree.map(lambda x: jnp.mean(x, 0), metrics), collections
+
+
+def _split(batch: Batch, count: int) -> Batch:
+    """Leaves `[b ...]` as `[count b/count ...]`.
+
+    Micro-batch `i` has the rows `i, i + count, ...`: where the rows are split over
+    devices in runs, each device has a share of every micro-batch.
+    """
+    chex.assert_equal_shape_prefix(jax.tree.leaves(batch), 1)
+    size = batch.action.shape[0]
+    if size % count:
+        raise ValueError(
+            f"A batch of {size} does not divide into train.accumulate={count} "
+            "micro-batches."
+        )
+    return jax.tree.map(
+        lambda x: x.reshape(size // count, count, *x.shape[1:]).swapaxes(0, 1), batch
+    )
 
 
 def _stop_frozen(optimizer: Optimizer, params: Any) -> Any:
