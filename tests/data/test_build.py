@@ -14,6 +14,7 @@ import pytest
 
 from tests import fake
 from vla_jax.data import build as build_module
+from vla_jax.data import index as index_module
 from vla_jax.data.index import Index, open_index
 from vla_jax.data.standardize import DATASETS, DatasetSpec
 from vla_jax.data.tfrecord import CorruptRecord
@@ -111,6 +112,35 @@ def test_a_valid_index_is_used_and_an_outdated_one_explained(tmp_path, capsys):
     shutil.copytree(tmp_path / "old", folder / "vla_index" / "metaworld")
     assert _open(folder).num_steps == 4
     assert "shards (names or sizes)" in capsys.readouterr().out
+
+
+def test_what_a_killed_build_left_beside_a_valid_index_is_removed(
+    tmp_path, monkeypatch
+):
+    folder = fake.write_dataset(tmp_path)
+    calls = []
+    fingerprint = build_module.fingerprint
+
+    def count(*args):
+        calls.append(args)
+        return fingerprint(*args)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(index_module, "fingerprint", count)
+    with monkeypatch.context() as patch:
+        patch.setattr(build_module, "remove_staging", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _open(folder)
+    parent = folder / "vla_index"
+    assert len(list(parent.glob(".metaworld.building-*"))) == 1
+    assert _open(folder).num_episodes == 4
+    assert sorted(path.name for path in parent.iterdir()) == [
+        ".metaworld.lock",
+        "metaworld",
+    ]
+    assert len(calls) == 2  # once for every time it is opened, built or not
 
 
 def test_a_read_only_data_set_is_indexed_in_the_cache(tmp_path, monkeypatch):

@@ -1,13 +1,14 @@
 """Decoding: the right pixels in the given memory, and broken images refused."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
 import simplejpeg
 from PIL import Image
 
-from vla_jax.data.image import decode, decode_and_resize, resize
+from vla_jax.data.image import decode, decode_and_resize, decode_depth, resize
 
 
 def picture(height=16, width=24):
@@ -90,3 +91,57 @@ def test_decoding_fills_one_frame_of_a_batch_and_nothing_else():
 def test_broken_images_are_refused(data, message):
     with pytest.raises(ValueError, match=message):
         decode_and_resize(data, np.zeros((16, 24, 3), np.uint8))
+
+
+IMAGE = {"dtype": "uint16", "shape": [2, 2, 1], "encoding": "png"}
+MILLIMETRES = np.array([[0, 1000], [2500, 65535]], np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("data", "feature", "scale", "expected"),
+    [
+        (png(MILLIMETRES), IMAGE, None, [[0, 1], [2.5, 65.535]]),
+        (png(MILLIMETRES), IMAGE, 0.01, [[0, 10], [25, 655.35]]),
+        (png(np.array([[1, 2], [3, 255]], np.uint8)), IMAGE, 1.0, [[1, 2], [3, 255]]),
+        (
+            zlib.compress(np.array([0.5, 1, 1.5, 2], np.float32).tobytes()),
+            {"dtype": "float32", "shape": [2, 2, 1], "encoding": "zlib"},
+            None,
+            [[0.5, 1], [1.5, 2]],
+        ),
+        (
+            MILLIMETRES.tobytes(),
+            {"dtype": "uint16", "shape": [2, 2], "encoding": "bytes"},
+            None,
+            [[0, 1], [2.5, 65.535]],
+        ),
+    ],
+)
+def test_depth_is_in_metres(data, feature, scale, expected):
+    out = np.full((2, 2), -1, np.float32)
+    decode_depth(data, feature, out, scale)
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+
+
+def test_depth_takes_the_nearest_pixel_and_mixes_none():
+    data = png((1000 * np.arange(12).reshape(2, 6)).astype(np.uint16))
+    out = np.zeros((4, 2), np.float32)
+    decode_depth(data, IMAGE, out, None)
+    np.testing.assert_array_equal(out, [[1, 4], [1, 4], [7, 10], [7, 10]])
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "message"),
+    [
+        (png(MILLIMETRES)[:-30], "png", "damaged PNG"),
+        (jpeg(picture()), "jpeg", "ff d8.* are no PNG"),
+        (png(picture()), "png", "PNG of mode RGB is no depth image"),
+        (b"", "", "0 bytes"),
+        (b"nothing", "zlib", "damaged tensor"),
+        (b"12", "bytes", "reshape"),
+    ],
+)
+def test_broken_depth_is_refused(data, encoding, message):
+    with pytest.raises(ValueError, match=message):
+        feature = {**IMAGE, "encoding": encoding}
+        decode_depth(data, feature, np.zeros((2, 2), np.float32), None)

@@ -1,5 +1,6 @@
 """The index finds every image and action again."""
 
+import dataclasses
 import json
 import pickle
 import zlib
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from tests import fake
+from tests import fake, fake_robot
 from vla_jax.data.index import Index, open_index
 from vla_jax.data.standardize import DATASETS, DatasetSpec
 from vla_jax.data.tfrecord import encode_example
@@ -152,6 +153,53 @@ def test_poses_depth_and_alternatives_are_kept(tmp_path):
     assert index.read_depth("primary", 5).startswith(b"\x89PNG")
     assert index.depth_features["primary"]["dtype"] == "uint16"
     assert index.read_image("primary", 5).startswith(b"\xff\xd8")
+
+
+def test_matrices_events_and_success_are_kept(tmp_path, index):
+    robot = _open(fake_robot.write_robot(tmp_path), fake_robot.NAME)
+    matrices = robot.camera_matrices
+    assert list(matrices) == ["primary"]
+    expected = np.broadcast_to(np.array(fake_robot.INTRINSICS, "f4"), (12, 3, 3))
+    np.testing.assert_array_equal(matrices["primary"]["intrinsics"], expected)
+    moved = matrices["primary"]["extrinsics"][:, 0, 3]
+    np.testing.assert_array_equal(moved, [*range(8), *range(4)])
+    assert matrices["primary"]["extrinsics"].dtype == np.float32
+    np.testing.assert_array_equal(
+        robot.next_event, [2, 1, 0, 2, 1, 0, -1, -1, -1, -1, -1, -1]
+    )
+    np.testing.assert_array_equal(robot.success, [1, 0])
+    assert index.camera_matrices == {} and index.success is None
+    assert index.next_event.tolist() == [-1] * 14
+    assert not (index.path / "success.npy").exists()
+
+
+def test_all_episodes_have_the_same_matrices(tmp_path):
+    folder = fake_robot.write_robot(tmp_path)
+
+    def standardize(raw):
+        fields = fake_robot.standardize(raw)
+        if raw.num_steps == 4:
+            del fields["camera"]["primary"]["extrinsics"]
+        return fields
+
+    spec = dataclasses.replace(fake_robot.ROBOT, standardize=standardize)
+    with pytest.raises(ValueError, match=r"'extrinsics/primary': 16"):
+        _open(folder, spec)  # in two shards
+
+    folder = fake.write_dataset(tmp_path, lengths=(2, 4), shards=1)
+    spec = dataclasses.replace(
+        SPEC,
+        standardize=lambda raw: (
+            SPEC.standardize(raw)
+            | {
+                "camera": {"wrist": {"intrinsics": np.eye(3)}}
+                if raw.num_steps > 2
+                else {}
+            }
+        ),
+    )
+    with pytest.raises(ValueError, match=r"'intrinsics'\)\], but \[\] in the episodes"):
+        _open(folder, spec)
 
 
 def test_packed_tensors_serve_as_depth(tmp_path):

@@ -100,7 +100,54 @@ def test_what_standardize_returns_is_checked(changes, message):
         standardize_episode(_spec(_fields(**changes)), RAW)
 
 
+CAMERAS = {"primary": "steps/image"}
+
+
+def _camera(camera: dict):
+    fields = _fields(camera=camera, success=np.bool_(True))
+    spec = DatasetSpec(
+        "robot", CAMERAS, ("relative", "gripper"), 10.0, lambda raw: fields
+    )
+    return standardize_episode(spec, RAW)
+
+
+def test_matrices_of_an_episode_are_repeated_for_its_steps():
+    moving = np.stack([np.eye(4), np.diag([1, 2, 3, 1])])
+    episode = _camera({"primary": {"intrinsics": np.eye(3), "extrinsics": moving}})
+    matrices = episode.camera["primary"]
+    np.testing.assert_array_equal(matrices["intrinsics"], [np.eye(3), np.eye(3)])
+    np.testing.assert_array_equal(matrices["extrinsics"], moving)
+    assert matrices["intrinsics"].dtype == np.float32
+    assert episode.success is True
+    plain = standardize_episode(_spec(_fields()), RAW)
+    assert plain.camera == {} and plain.success is None
+
+
+@pytest.mark.parametrize(
+    ("camera", "message"),
+    [
+        ({"wrist": {}}, r"no camera 'wrist' of 'robot'; choose one of \['primary'\]"),
+        ({"primary": {"pose": np.eye(4)}}, r"'pose'.*\['extrinsics', 'intrinsics'\]"),
+        (
+            {"primary": {"intrinsics": np.eye(4)}},
+            r"intrinsics of camera 'primary'.*\[4, 4\].*\[3, 3\] or \[2, 3, 3\]",
+        ),
+        ({"primary": {"extrinsics": np.ones((3, 4, 4))}}, r"\[3, 4, 4\]"),
+        ({"primary": {"intrinsics": np.full((3, 3), np.nan)}}, "finite"),
+        (
+            {"primary": {"extrinsics": np.eye(4)[::-1]}},
+            r"last row of the extrinsics .* is not \[0.0, 0.0, 0.0, 1.0\]",
+        ),
+    ],
+)
+def test_camera_matrices_are_checked(camera, message):
+    with pytest.raises(ValueError, match=message):
+        _camera(camera)
+
+
 def test_a_spec_is_checked():
+    with pytest.raises(ValueError, match=r"depth_scale for \['front'\]"):
+        DatasetSpec("robot", {}, ("relative",), 1.0, dict, depth_scale={"front": 1})
     with pytest.raises(ValueError, match=r"kinds.*'delta'"):
         _spec({}, action=("delta",))
     with pytest.raises(ValueError, match="The gripper comes last"):

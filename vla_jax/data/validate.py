@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vla_jax.data.build import VALIDATION_SPLITS
 from vla_jax.data.image import decode
 from vla_jax.data.index import Index
 from vla_jax.data.statistics import Statistics
@@ -104,7 +103,7 @@ def _check_counts(index: Index) -> Iterator[Finding]:
             f"{skipped} episodes are corrupt and were left out.",
             "Download their shards again: " + "; ".join(index.corrupt[:3]),
         )
-    if not any(index.counts["episodes"].get(split) for split in VALIDATION_SPLITS):
+    if not index.counts["episodes"].get(index.validation_split):
         yield Finding(
             False,
             "No episode is held out for validation.",
