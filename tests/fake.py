@@ -1,10 +1,12 @@
-"""Tiny data every test can afford: an RLDS data set on disk."""
+"""Tiny data every test can afford: an RLDS data set on disk, its index and config."""
 
 import math
 from pathlib import Path
 
 import numpy as np
 
+from vla_jax.data import index as index_module
+from vla_jax.data.standardize import DATASETS, DatasetSpec
 from vla_jax.data.write import Image, RLDSWriter, Tensor, Text
 
 INSTRUCTIONS = ("open the drawer", "press the button", "reach the red ball")
@@ -107,3 +109,29 @@ def write_dataset(
             split = "train" if index < len(lengths) else "val"
             writer.write(split, *episode(index, length, image_size, seed))
     return writer.folder
+
+
+def open_index(
+    folder, spec: DatasetSpec = DATASETS["metaworld"], **options
+) -> index_module.Index:
+    """Opens the index of a data set without a progress bar."""
+    return index_module.open_index(folder, spec, progress=False, **options)
+
+
+def data_config(*folders, **changes) -> dict:
+    """The `data` section of a config on these data sets; `changes` replace its keys."""
+    return {
+        "datasets": tuple(
+            {"path": str(folder), "spec": "metaworld"} for folder in folders
+        ),
+        "cameras": ("primary", "wrist"),
+        "image_size": (8, 8),
+        "window": 2,
+        "chunk": 3,
+        "normalization": {"action": "quantile", "proprio": "mean_std"},
+        "text": {"length": 8, "model": ""},
+        "batch_size": 2,
+        "num_threads": 0,
+        "prefetch": 0,
+        **changes,
+    }

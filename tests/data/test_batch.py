@@ -15,18 +15,6 @@ from vla_jax.data.source import open_source
 from vla_jax.data.statistics import unnormalize
 from vla_jax.data.write import Image, RLDSWriter, Tensor
 
-CONFIG = {
-    "cameras": ("primary", "wrist"),
-    "image_size": (8, 8),
-    "window": 2,
-    "chunk": 3,
-    "normalization": {"action": "none", "proprio": "none"},
-    "text": {"length": 8, "model": ""},
-    "batch_size": 2,
-    "num_threads": 0,
-    "prefetch": 0,
-}
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -39,8 +27,9 @@ def source(folder):
 
 
 def make_source(*folders, **changes):
-    datasets = tuple({"path": str(f), "spec": "metaworld"} for f in folders)
-    return open_source({**CONFIG, "datasets": datasets, **changes})
+    plain = {"action": "none", "proprio": "none"}
+    config = fake.data_config(*folders, normalization=plain)
+    return open_source({**config, **changes})
 
 
 def samples(source, count, dataset=0, **options):
@@ -245,7 +234,7 @@ def mixture(folder, arm, name="ARM"):
         {"path": str(folder), "spec": "metaworld", "weight": 1.0},
         {"path": str(arm[0]), "spec": f"{arm[1]}:{name}", "weight": 1.0},
     )
-    return open_source({**CONFIG, "datasets": datasets})
+    return make_source(datasets=datasets)
 
 
 def test_narrow_data_sets_are_padded_and_masked(folder, arm):

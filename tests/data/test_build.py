@@ -15,17 +15,13 @@ import pytest
 from tests import fake
 from vla_jax.data import build as build_module
 from vla_jax.data import index as index_module
-from vla_jax.data.index import Index, open_index
+from vla_jax.data.index import Index
 from vla_jax.data.standardize import DATASETS, DatasetSpec
 from vla_jax.data.tfrecord import CorruptRecord
 from vla_jax.data.write import RLDSWriter, Tensor
 
 SPEC = DATASETS["metaworld"]
 ROOT = Path(__file__).parents[2]
-
-
-def _open(folder, spec=SPEC, **options) -> Index:
-    return open_index(folder, spec, progress=False, **options)
 
 
 def _flip(path: Path, position: int):
@@ -45,22 +41,24 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(folder) -> Index:
-    return _open(folder)
+    return fake.open_index(folder)
 
 
 def test_a_share_of_the_episodes_is_held_out(tmp_path):
     folder = fake.write_dataset(tmp_path, lengths=(2,) * 9, val_lengths=())
     spec = dataclasses.replace(SPEC, holdout=0.2)
-    index = _open(folder, spec)
+    index = fake.open_index(folder, spec)
     train, val = index.split_episodes("train"), index.split_episodes("val")
     assert (len(train), len(val)) == (7, 2)
     assert sorted([*train, *val]) == list(range(9))
     assert index.statistics["action"].count == 14
     kept = index.action[np.isin(index.episode, train)]
     np.testing.assert_allclose(index.statistics["action"].mean, kept.mean(0), rtol=1e-5)
-    again = _open(folder, spec, out=tmp_path / "other", num_workers=2)
+    again = fake.open_index(folder, spec, out=tmp_path / "other", num_workers=2)
     np.testing.assert_array_equal(again.split, index.split)
-    none = _open(folder, dataclasses.replace(SPEC, holdout=0.0), out=tmp_path / "none")
+    none = fake.open_index(
+        folder, dataclasses.replace(SPEC, holdout=0.0), out=tmp_path / "none"
+    )
     assert none.split_names == ["train"]
 
 
@@ -69,7 +67,7 @@ def test_a_validation_split_has_several_names(tmp_path):
     with RLDSWriter(tmp_path, "robot", features, fake.METADATA) as writer:
         for number, split in enumerate(("test", "extra", "train")):
             writer.write(split, *fake.episode(number, 2))
-    index = _open(writer.folder)
+    index = fake.open_index(writer.folder)
     assert index.split_names == ["train", "extra", "test"]
     assert index.split_episodes("val").tolist() == [2]
     assert index.split_episodes("train").tolist() == [0]
@@ -77,7 +75,7 @@ def test_a_validation_split_has_several_names(tmp_path):
 
 
 def test_workers_build_the_same_index(folder, index, tmp_path):
-    parallel = _open(folder, out=tmp_path / "index", num_workers=2)
+    parallel = fake.open_index(folder, out=tmp_path / "index", num_workers=2)
     for path in index.path.iterdir():
         assert path.read_bytes() == (parallel.path / path.name).read_bytes(), path
 
@@ -85,24 +83,26 @@ def test_workers_build_the_same_index(folder, index, tmp_path):
 def test_a_valid_index_is_used_and_an_outdated_one_explained(tmp_path, capsys):
     folder = fake.write_dataset(tmp_path)
     with pytest.raises(ValueError, match="there is none yet"):
-        _open(folder, build=False)
-    index = _open(folder)
+        fake.open_index(folder, build=False)
+    index = fake.open_index(folder)
     capsys.readouterr()
     time_built = (index.path / "index.json").stat().st_mtime_ns
-    _open(folder)
+    fake.open_index(folder)
     assert (index.path / "index.json").stat().st_mtime_ns == time_built
     assert capsys.readouterr().out == ""
 
     spec = dataclasses.replace(SPEC, cameras={"primary": SPEC.cameras["wrist"]})
     with pytest.raises(ValueError, match="what changed: cameras"):
-        _open(folder, spec, build=False)
-    assert _open(folder, spec).read_image("primary", 0) == index.read_image("wrist", 0)
+        fake.open_index(folder, spec, build=False)
+    assert fake.open_index(folder, spec).read_image("primary", 0) == index.read_image(
+        "wrist", 0
+    )
     assert "(what changed: cameras)" in capsys.readouterr().out
 
     def other(raw):
         return SPEC.standardize(raw) | {"language": ["other"]}
 
-    index = _open(folder, dataclasses.replace(spec, standardize=other))
+    index = fake.open_index(folder, dataclasses.replace(spec, standardize=other))
     assert "(what changed: standardize function)" in capsys.readouterr().out
     assert index.languages == ["other"]
 
@@ -110,7 +110,7 @@ def test_a_valid_index_is_used_and_an_outdated_one_explained(tmp_path, capsys):
     shutil.rmtree(folder.parent)
     fake.write_dataset(tmp_path, lengths=(1, 1))
     shutil.copytree(tmp_path / "old", folder / "vla_index" / "metaworld")
-    assert _open(folder).num_steps == 4
+    assert fake.open_index(folder).num_steps == 4
     assert "shards (names or sizes)" in capsys.readouterr().out
 
 
@@ -132,10 +132,10 @@ def test_what_a_killed_build_left_beside_a_valid_index_is_removed(
     with monkeypatch.context() as patch:
         patch.setattr(build_module, "remove_staging", killed)
         with pytest.raises(KeyboardInterrupt):
-            _open(folder)
+            fake.open_index(folder)
     parent = folder / "vla_index"
     assert len(list(parent.glob(".metaworld.building-*"))) == 1
-    assert _open(folder).num_episodes == 4
+    assert fake.open_index(folder).num_episodes == 4
     assert sorted(path.name for path in parent.iterdir()) == [
         ".metaworld.lock",
         "metaworld",
@@ -147,7 +147,7 @@ def test_a_read_only_data_set_is_indexed_in_the_cache(tmp_path, monkeypatch):
     folder = fake.write_dataset(tmp_path / "data")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    index = _open(folder)
+    index = fake.open_index(folder)
     assert index.path.is_relative_to(tmp_path / "cache" / "vla_jax")
     assert not (folder / "vla_index").exists()
 
@@ -155,7 +155,7 @@ def test_a_read_only_data_set_is_indexed_in_the_cache(tmp_path, monkeypatch):
 def test_a_foreign_folder_is_not_replaced(folder, tmp_path):
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(ValueError, match="not empty and no index"):
-        _open(folder, out=tmp_path)
+        fake.open_index(folder, out=tmp_path)
     assert (tmp_path / "thesis.txt").exists()
 
 
@@ -165,14 +165,14 @@ def test_a_flipped_byte_is_found_and_can_be_skipped(tmp_path, capsys):
     with pytest.raises(
         CorruptRecord, match=r"train.*00000-of-00002 at byte 0"
     ) as error:
-        _open(folder)
+        fake.open_index(folder)
     assert error.value.offset == 0
-    index = _open(folder, skip_corrupt=True)
+    index = fake.open_index(folder, skip_corrupt=True)
     assert index.counts["skipped"] == 1
     assert index.num_episode_steps.tolist() == [5, 4, 2]
     np.testing.assert_allclose(index.action[0, 0], fake.action(1, 0)[0])
     assert "Left out 1 corrupt episodes" in capsys.readouterr().out
-    _open(folder)
+    fake.open_index(folder)
     assert "leaves out 1 corrupt episodes" in capsys.readouterr().out
     assert "00000-of-00002 at byte 0: the checksum" in index.corrupt[0]
 
@@ -181,16 +181,16 @@ def test_a_truncated_shard_is_found_and_counted(tmp_path):
     folder = fake.write_dataset(tmp_path)
     shard = _shard(folder)
     whole = shard.read_bytes()
-    second = _open(folder).record[1, 0] - 12
+    second = fake.open_index(folder).record[1, 0] - 12
     for size in (second + 100, second):  # within the record, and exactly before it
         shard.write_bytes(whole[:size])
         with pytest.raises(CorruptRecord, match=f"00000-of-00002 at byte {second}"):
-            _open(folder)
-        index = _open(folder, skip_corrupt=True)
+            fake.open_index(folder)
+        index = fake.open_index(folder, skip_corrupt=True)
         assert index.num_episode_steps.tolist() == [3, 4, 2]
         assert index.counts["skipped"] == 1
     shard.write_bytes(b"")
-    assert _open(folder, skip_corrupt=True).counts["skipped"] == 2
+    assert fake.open_index(folder, skip_corrupt=True).counts["skipped"] == 2
 
 
 def test_a_clean_shard_is_required_after_a_run_that_skipped(tmp_path, monkeypatch):
@@ -202,9 +202,9 @@ def test_a_clean_shard_is_required_after_a_run_that_skipped(tmp_path, monkeypatc
 
     monkeypatch.setattr(build_module, "merge_shards", killed)
     with pytest.raises(KeyboardInterrupt):
-        _open(folder, skip_corrupt=True)
+        fake.open_index(folder, skip_corrupt=True)
     with pytest.raises(CorruptRecord):
-        _open(folder)
+        fake.open_index(folder)
 
 
 def test_a_record_of_something_else_is_corrupt(tmp_path):
@@ -214,19 +214,19 @@ def test_a_record_of_something_else_is_corrupt(tmp_path):
         writer.write_encoded("train", b"no example")
     shutil.copy(writer.folder / "text-train.tfrecord-00000-of-00001", _shard(folder, 1))
     with pytest.raises(CorruptRecord, match=r"00001-of-00002 at byte 0: not a tf\.t"):
-        _open(folder)
-    assert _open(folder, skip_corrupt=True).counts["skipped"] == 1
+        fake.open_index(folder)
+    assert fake.open_index(folder, skip_corrupt=True).counts["skipped"] == 1
     shard = other / "other-train.tfrecord-00000-of-00001"
     shard.write_bytes(shard.read_bytes() * 2)
     with pytest.raises(ValueError, match="more than the 1 episodes"):
-        _open(other)
+        fake.open_index(other)
 
 
 def test_a_missing_camera_lists_the_images(folder, tmp_path):
     spec = dataclasses.replace(SPEC, cameras={"primary": "steps/observation/front"})
     message = r"'primary'.*'steps/observation/front'.*'steps/observation/wrist_image'"
     with pytest.raises(ValueError, match=message):
-        _open(folder, spec, out=tmp_path / "index")
+        fake.open_index(folder, spec, out=tmp_path / "index")
 
 
 def test_an_action_of_the_wrong_width_names_the_episode(folder, tmp_path):
@@ -234,7 +234,7 @@ def test_an_action_of_the_wrong_width_names_the_episode(folder, tmp_path):
     message = r"\[\d, 4\]; expected \[\d, 2\].*\(episode 0 of .*fake-.*, at byte 0\)"
     for workers in (1, 2):
         with pytest.raises(ValueError, match=message):
-            _open(folder, spec, out=tmp_path / "index", num_workers=workers)
+            fake.open_index(folder, spec, out=tmp_path / "index", num_workers=workers)
 
 
 def test_a_data_set_without_a_train_split_is_refused(tmp_path):
@@ -243,7 +243,7 @@ def test_a_data_set_without_a_train_split_is_refused(tmp_path):
         writer.write("all", {"action": np.zeros((1, 1))})
     spec = DatasetSpec("robot", {}, ("absolute",), 1.0, dict)
     with pytest.raises(ValueError, match=r"no split 'train', only \['all'\]"):
-        _open(writer.folder, spec)
+        fake.open_index(writer.folder, spec)
 
 
 def test_a_killed_build_continues(tmp_path):
@@ -312,11 +312,11 @@ def test_a_truncated_shard_of_unknown_length_is_counted(tmp_path):
     for split in info["splits"]:
         del split["shardLengths"]
     path.write_text(json.dumps(info))
-    assert _open(folder).num_episode_steps.tolist() == [3, 5, 4, 2]
+    assert fake.open_index(folder).num_episode_steps.tolist() == [3, 5, 4, 2]
     _shard(folder, 1).write_bytes(_shard(folder, 1).read_bytes()[:-1])
     with pytest.raises(CorruptRecord, match="00001-of-00002 at byte 0"):
-        _open(folder)
-    index = _open(folder, skip_corrupt=True)
+        fake.open_index(folder)
+    index = fake.open_index(folder, skip_corrupt=True)
     assert index.counts["skipped"] == 1
     assert index.num_episode_steps.tolist() == [3, 5, 2]
 
@@ -327,5 +327,5 @@ def test_an_error_of_a_users_function_names_the_episode(folder, tmp_path):
 
     spec = dataclasses.replace(SPEC, standardize=broken)
     with pytest.raises(KeyError) as error:
-        _open(folder, spec, out=tmp_path / "index")
+        fake.open_index(folder, spec, out=tmp_path / "index")
     assert "in episode 0 of" in error.value.__notes__[0]

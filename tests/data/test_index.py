@@ -11,16 +11,12 @@ import pytest
 import simplejpeg
 
 from tests import fake, fake_robot
-from vla_jax.data.index import Index, open_index
+from vla_jax.data.index import Index
 from vla_jax.data.standardize import DATASETS, DatasetSpec
 from vla_jax.data.tfrecord import encode_example
 from vla_jax.data.write import Image, RLDSWriter, Tensor
 
 SPEC = DATASETS["metaworld"]
-
-
-def _open(folder, spec=SPEC, **options) -> Index:
-    return open_index(folder, spec, progress=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +26,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def index(folder) -> Index:
-    return _open(folder)
+    return fake.open_index(folder)
 
 
 def test_episodes_are_numbered_through(index):
@@ -138,7 +134,7 @@ def test_poses_depth_and_alternatives_are_kept(tmp_path):
         depth={"primary": "steps/depth"},
         holdout=0.0,
     )
-    index = _open(writer.folder, spec)
+    index = fake.open_index(writer.folder, spec)
     assert index.proprio.shape == (6, 0)
     assert index.statistics["proprio"].mean.shape == (0,)
     np.testing.assert_array_equal(index.pose[3], np.arange(7) + 1)
@@ -156,7 +152,7 @@ def test_poses_depth_and_alternatives_are_kept(tmp_path):
 
 
 def test_matrices_events_and_success_are_kept(tmp_path, index):
-    robot = _open(fake_robot.write_robot(tmp_path), fake_robot.NAME)
+    robot = fake.open_index(fake_robot.write_robot(tmp_path), fake_robot.NAME)
     matrices = robot.camera_matrices
     assert list(matrices) == ["primary"]
     expected = np.broadcast_to(np.array(fake_robot.INTRINSICS, "f4"), (12, 3, 3))
@@ -184,7 +180,7 @@ def test_all_episodes_have_the_same_matrices(tmp_path):
 
     spec = dataclasses.replace(fake_robot.ROBOT, standardize=standardize)
     with pytest.raises(ValueError, match=r"'extrinsics/primary': 16"):
-        _open(folder, spec)  # in two shards
+        fake.open_index(folder, spec)  # in two shards
 
     folder = fake.write_dataset(tmp_path, lengths=(2, 4), shards=1)
     spec = dataclasses.replace(
@@ -199,7 +195,7 @@ def test_all_episodes_have_the_same_matrices(tmp_path):
         ),
     )
     with pytest.raises(ValueError, match=r"'intrinsics'\)\], but \[\] in the episodes"):
-        _open(folder, spec)
+        fake.open_index(folder, spec)
 
 
 def test_packed_tensors_serve_as_depth(tmp_path):
@@ -223,14 +219,14 @@ def test_packed_tensors_serve_as_depth(tmp_path):
 
     depth = {"primary": "steps/depth"}
     spec = DatasetSpec("robot", {}, ("absolute",), 1.0, standardize, depth=depth)
-    index = _open(writer.folder, spec)
+    index = fake.open_index(writer.folder, spec)
     assert zlib.decompress(index.read_depth("primary", 1)) == bytes([1] * 4)
     assert index.depth_features["primary"]["encoding"] == "zlib"
 
 
 def test_a_shard_that_shrank_after_indexing_is_named(tmp_path):
     folder = fake.write_dataset(tmp_path)
-    index = _open(folder)
+    index = fake.open_index(folder)
     (folder / "fake-train.tfrecord-00000-of-00002").write_bytes(b"")
     with pytest.raises(ValueError, match=r"00000-of-00002 .*'primary' image of step 1"):
         index.read_image("primary", 1)

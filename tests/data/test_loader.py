@@ -25,18 +25,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(folder):
     return open_source(
-        {
-            "datasets": ({"path": str(folder), "spec": "metaworld", "weight": 1.0},),
-            "cameras": ("primary", "wrist"),
-            "image_size": (8, 8),
-            "window": 2,
-            "chunk": 3,
-            "normalization": {"action": "quantile", "proprio": "mean_std"},
-            "text": {"length": 8, "model": ""},
-            "batch_size": 4,
-            "num_threads": 2,
-            "prefetch": 2,
-        }
+        fake.data_config(folder, batch_size=4, num_threads=2, prefetch=2)
     )
 
 
@@ -118,20 +107,7 @@ def test_validation_is_the_same_every_time_and_held_out(source):
 
 def test_validation_without_held_out_episodes_is_an_error(tmp_path):
     folder = fake.write_dataset(tmp_path, lengths=(3,), val_lengths=())
-    source = open_source(
-        {
-            "datasets": ({"path": str(folder), "spec": "metaworld"},),
-            "cameras": ("primary",),
-            "image_size": (8, 8),
-            "window": 1,
-            "chunk": 1,
-            "normalization": {"action": "none", "proprio": "none"},
-            "text": {"length": 8, "model": ""},
-            "batch_size": 2,
-            "num_threads": 0,
-            "prefetch": 0,
-        }
-    )
+    source = open_source(fake.data_config(folder))
     assert source.sizes("validation") == (0,)
     with pytest.raises(ValueError, match="has validation episodes"):
         validation_batches(source, seed=0, num_batches=1)

@@ -17,24 +17,9 @@ def folder(tmp_path_factory):
     return fake.write_dataset(tmp_path_factory.mktemp("data"), lengths=(3, 5, 4))
 
 
-def config(folder, **changes):
-    return {
-        "datasets": ({"path": str(folder), "spec": "metaworld", "weight": 2.0},),
-        "cameras": ("primary", "wrist"),
-        "image_size": (8, 8),
-        "window": 2,
-        "chunk": 3,
-        "normalization": {"action": "quantile", "proprio": "mean_std"},
-        "text": {"length": 8, "model": ""},
-        "batch_size": 2,
-        "num_threads": 0,
-        "prefetch": 0,
-        **changes,
-    }
-
-
 def test_sizes_count_the_steps_of_each_split(folder):
-    source = open_source(config(folder))
+    datasets = ({"path": str(folder), "spec": "metaworld", "weight": 2.0},)
+    source = open_source(fake.data_config(datasets=datasets))
     assert source.sizes("train") == (12,)
     assert source.sizes("validation") == (2,)
     assert source.weights == (2.0,)
@@ -43,7 +28,7 @@ def test_sizes_count_the_steps_of_each_split(folder):
 
 
 def test_samples_are_found_in_their_episodes(folder):
-    episodes = open_source(config(folder)).episodes("train")[0]
+    episodes = open_source(fake.data_config(folder)).episodes("train")[0]
     np.testing.assert_array_equal(episodes.length, [3, 5, 4])
     place = episodes.locate(np.array([0, 2, 3, 7, 8, 11]))
     np.testing.assert_array_equal(place.episode, episodes.number[[0, 0, 1, 1, 2, 2]])
@@ -52,7 +37,7 @@ def test_samples_are_found_in_their_episodes(folder):
 
 
 def test_a_pickled_source_makes_the_same_batch(folder):
-    source = open_source(config(folder))
+    source = open_source(fake.data_config(folder))
     copy = pickle.loads(pickle.dumps(source))
     rows = np.zeros(12, np.int32), np.arange(12)
     one, two = make_batch(source, *rows), make_batch(copy, *rows)
@@ -64,7 +49,7 @@ def test_a_pickled_source_makes_the_same_batch(folder):
 
 
 def test_metadata_survives_json_with_its_statistics(folder):
-    source = open_source(config(folder))
+    source = open_source(fake.data_config(folder))
     metadata = json.loads(json.dumps(source.metadata()))
     assert metadata["cameras"] == ["primary", "wrist"]
     assert metadata["image_size"] == [8, 8]
@@ -80,7 +65,7 @@ def test_metadata_survives_json_with_its_statistics(folder):
 
 
 def test_config_that_went_through_json_opens_the_same(folder):
-    source = open_source(json.loads(json.dumps(config(folder))))
+    source = open_source(json.loads(json.dumps(fake.data_config(folder))))
     assert source.image_size == (8, 8) and source.cameras == ("primary", "wrist")
 
 
@@ -107,11 +92,11 @@ def test_config_that_went_through_json_opens_the_same(folder):
 )
 def test_mistakes_in_the_config_are_named(folder, changes, message):
     with pytest.raises(ValueError, match=message):
-        open_source(config(folder, **changes))
+        open_source(fake.data_config(folder, **changes))
 
 
 def test_a_missing_key_is_named(folder):
-    incomplete = config(folder)
+    incomplete = fake.data_config(folder)
     del incomplete["window"]
     with pytest.raises(ValueError, match=r"data lacks \['window'\]"):
         open_source(incomplete)
@@ -120,11 +105,11 @@ def test_a_missing_key_is_named(folder):
 def test_negative_weight_is_refused_with_the_data_set_that_has_it(folder):
     datasets = ({"path": str(folder), "spec": "metaworld", "weight": -1.0},)
     with pytest.raises(ValueError, match="'metaworld' has weight -1"):
-        open_source(config(folder, datasets=datasets))
+        open_source(fake.data_config(folder, datasets=datasets))
 
 
 def test_long_instructions_can_be_cut_off(folder):
     source = open_source(
-        config(folder, text={"length": 2, "model": "", "truncate": True})
+        fake.data_config(folder, text={"length": 2, "model": "", "truncate": True})
     )
     assert source.instructions[0][0].shape[1] == 2
