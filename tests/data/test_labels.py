@@ -9,6 +9,7 @@ from tests import fake, fake_robot
 from vla_jax.data.batch import make_batch
 from vla_jax.data.image import decode
 from vla_jax.data.labels import steps_to_event
+from vla_jax.data.loader import train_batches
 from vla_jax.data.source import open_source
 
 CONFIG = {
@@ -145,6 +146,21 @@ def test_random_offsets_differ_and_depend_on_seed_and_sample_only(robot):
     )
     every = make_source(robot, {**config, "offsets": "random:3"})
     np.testing.assert_array_equal(label(every, [0])["offset"], [[1, 2, 3]])
+
+
+def test_hosts_draw_the_offsets_that_one_host_would(robot):
+    config = {"name": "future_frames", "offsets": "random:2", "cameras": ["primary"]}
+    source = make_source(robot, config, num_threads=2, prefetch=1)
+
+    def first(**options):
+        with train_batches(source, seed=3, **options) as batches:
+            return next(batches)["labels"]["future_frames"]
+
+    whole = first()
+    parts = [first(host=host, num_hosts=2) for host in range(2)]
+    for key in ("offset", "mask"):
+        together = np.concatenate([part[key] for part in parts])
+        np.testing.assert_array_equal(together, whole[key])
 
 
 def test_labels_travel_with_the_source_and_change_nothing_else(robot):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from tests import fake
+from tests import fake, fake_robot
 from vla_jax.data.index import open_index
 from vla_jax.data.standardize import DatasetSpec
 from vla_jax.data.validate import validate
@@ -142,3 +142,26 @@ def test_the_command_reports_and_fails_on_errors(tmp_path):
     )
     assert bad.returncode == 1
     assert "ERROR: The gripper goes from -1 to 1" in bad.stdout
+
+
+def test_depth_in_other_units_is_found(tmp_path):
+    folder = fake_robot.write_robot(tmp_path)
+
+    def problems(**changes):
+        spec = dataclasses.replace(fake_robot.ROBOT, **changes)
+        findings = validate(open_index(folder, spec, progress=False))[1]
+        return [finding.problem for finding in findings if "sees" in str(finding)]
+
+    assert problems() == []
+    # Halfway between the steps at 500 and 600 mm, and 7.5 mm for the middle pixel.
+    assert problems(depth_scale={"primary": 1.0}) == [
+        "Camera 'primary' sees 558 m far in the median."
+    ]
+
+
+def test_depth_that_is_no_depth_is_found(tmp_path):
+    folder = fake_robot.write_robot(tmp_path)
+    spec = dataclasses.replace(fake_robot.ROBOT, depth={"primary": "steps/image"})
+    findings = validate(open_index(folder, spec, progress=False))[1]
+    assert findings[0].is_error
+    assert "depth image of step 0 cannot be decoded" in findings[0].problem

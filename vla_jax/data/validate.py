@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vla_jax.data.image import decode
+from vla_jax.data.image import decode, decode_depth
 from vla_jax.data.index import Index
 from vla_jax.data.statistics import Statistics
 
 _BLOCK = 65536  # steps in memory at a time
 _NUM_IMAGES = 64  # decoded per camera
+_FAR = 20.0  # metres; few robots look that far
 _NO_OP = 1e-3  # a movement below this share of the usual range counts as none
 
 
@@ -44,6 +45,7 @@ def validate(index: Index) -> tuple[str, list[Finding]]:
         *_check_ranges(index),
         *_check_no_ops(index),
         *_check_images(index),
+        *_check_depth(index),
         *_check_language(index),
     ]
     return describe(index), sorted(findings, key=lambda finding: not finding.is_error)
@@ -263,6 +265,35 @@ def _check_pixels(index: Index, camera: str) -> Iterator[Finding]:
             f"{blank} of {decoded} images of camera {camera!r} are of a single color.",
             "Check the camera.",
         )
+
+
+def _check_depth(index: Index) -> Iterator[Finding]:
+    """Decodes some depth images, spread over the data set, as training will."""
+    steps = np.unique(np.linspace(0, index.num_steps - 1, _NUM_IMAGES).astype(int))
+    for camera, feature in index.depth_features.items():
+        depth, middles = np.zeros((32, 32), np.float32), []
+        scale = index.spec.depth_scale.get(camera)
+        try:
+            for step in steps.tolist():
+                data = index.read_depth(camera, step)
+                if data:
+                    decode_depth(data, feature, depth, scale)
+                    middles.append(float(np.median(depth)))
+        except ValueError as error:
+            yield Finding(
+                True,
+                f"The {camera!r} depth image of step {step} cannot be decoded: "
+                f"{error}.",
+                "Store it as PNG of one channel, or leave its episode out.",
+            )
+            continue
+        middle = float(np.median(middles)) if middles else 0.0
+        if not 0 < middle < _FAR:
+            yield Finding(
+                False,
+                f"Camera {camera!r} sees {middle:.3g} m far in the median.",
+                "Check `depth_scale` in the spec: it gives metres per unit.",
+            )
 
 
 def _check_language(index: Index) -> Iterator[Finding]:
