@@ -16,14 +16,14 @@ from ml_collections import ConfigDict
 
 CHUNK = 16
 WIDTH = 128
-CAMERAS = ("primary", "wrist")
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config; `:debug` is a tiny version of the same shape for tests."""
-    if variant not in ("", "debug"):
-        raise ValueError(f"Unknown variant {variant!r}; choose '' or 'debug'.")
+    """The config; `:debug` is tiny, `:blind` is the baseline without cameras."""
+    if variant not in ("", "debug", "blind"):
+        raise ValueError(f"Unknown variant {variant!r}; choose '', 'debug' or 'blind'.")
     debug = variant == "debug"
+    cameras = () if variant == "blind" else ("primary", "wrist")
     width = 16 if debug else WIDTH
     steps = 4 if debug else 2400
     config = dict(
@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
             datasets=(
                 dict(path="runs/quickstart/data/metaworld/1.0.0", spec="metaworld"),
             ),
-            cameras=CAMERAS,
+            cameras=cameras,
             image_size=(96, 96),
             window=1,
             chunk=CHUNK,
@@ -51,11 +51,11 @@ def get_config(variant: str = "") -> ConfigDict:
                     widths=(8, 8, 8) if debug else (32, 64, 64),
                     strides=(2, 1),
                 )
-                for camera in CAMERAS
+                for camera in cameras
             },
             tokens={
                 camera: dict(name="flat", level="stage2", width=width)
-                for camera in CAMERAS
+                for camera in cameras
             },
             text=dict(
                 name="text_transformer",
