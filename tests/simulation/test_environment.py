@@ -11,6 +11,7 @@ import pytest
 if importlib.util.find_spec("metaworld") is None:
     pytest.skip("metaworld is not installed", allow_module_level=True)
 
+from tests.own_process import in_own_process
 from vla_jax.simulation.environment import (
     check_tasks,
     episode_seed,
@@ -119,6 +120,7 @@ def test_the_expert_opens_the_drawer_within_the_horizon():
     raise AssertionError("the scripted expert failed")
 
 
+@in_own_process
 def test_pictures_are_upright_and_rendered_only_when_asked_for():
     environment = make_environment(
         "metaworld", "button-press-topdown", image_size=48, cameras=("primary",)
@@ -138,6 +140,7 @@ def test_pictures_are_upright_and_rendered_only_when_asked_for():
     environment.close()
 
 
+@in_own_process
 def test_pictures_do_not_depend_on_what_was_rendered_before():
     environment = make_environment("metaworld", "door-open", image_size=24)
     first = environment.reset(5)["image"]

@@ -2,12 +2,15 @@
 
 import importlib.util
 import multiprocessing
+import shutil
+import tempfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.own_process import in_own_process
 from tests.simulation.fake_environment import FakeAgent, FakeEnvironment
 from vla_jax.simulation.environment import make_environment
 from vla_jax.simulation.rollout import Episode, run_episodes
@@ -104,23 +107,27 @@ def test_videos_are_written_where_asked_for(tmp_path):
     assert frames[0].width == 256 and frames[0].height > 256
 
 
-def test_metaworld_plays_in_workers(tmp_path):
-    if importlib.util.find_spec("metaworld") is None:
-        pytest.skip("metaworld is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("metaworld") is None, reason="metaworld is not installed"
+)
+@in_own_process
+def test_metaworld_plays_in_workers():
+    folder = Path(tempfile.mkdtemp())
     agent = _Still()
     results = run_episodes(
         agent,
         [Episode("reach", 0, 3), Episode("drawer-open", 1, 3)],
         partial(make_environment, "metaworld", image_size=(16, 24), horizon=2),
         num_workers=2,
-        video_path=lambda e: tmp_path / "a.mp4" if e.number == 0 else None,
+        video_path=lambda e: folder / "a.mp4" if e.number == 0 else None,
         progress=False,
     )
     assert [(r.success, r.steps) for r in results] == [(False, 2), (False, 2)]
-    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    assert [p.name for p in folder.iterdir()] == ["a.mp4"]
     here = make_environment("metaworld", "reach", image_size=(16, 24), horizon=2)
     expected = here.reset(3)
     here.close()
+    shutil.rmtree(folder)
     shown = next(o for o in agent.shown if len(o["image"]) == 2)
     for camera in ("primary", "wrist"):
         np.testing.assert_array_equal(shown["image"][camera], expected["image"][camera])
