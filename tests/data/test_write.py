@@ -203,3 +203,21 @@ def test_an_image_that_does_not_fit_is_refused():
         Image(4, 6, encoding="gif")
     with pytest.raises(ValueError, match="uint16 as png"):
         Image(4, 6, dtype=np.uint16)
+
+
+@pytest.mark.parametrize("encoding", ["none", "bytes", "zlib"])
+def test_tensors_can_be_packed(tmp_path, encoding):
+    values = np.array([[1, 2], [3, 4], [5, 6]], np.float32) / 7
+    features = {"state": Tensor(np.float32, (2,), encoding=encoding)}
+    with RLDSWriter(tmp_path, "robot", features) as writer:
+        writer.write("train", {"state": values})
+    tfds = pytest.importorskip("tensorflow_datasets")
+    builder = tfds.builder_from_directory(writer.folder)
+    (episode,) = builder.as_dataset(split="train")
+    steps = [step["state"].numpy() for step in episode["steps"]]
+    np.testing.assert_array_equal(steps, values)
+
+
+def test_an_unknown_tensor_encoding_lists_the_alternatives():
+    with pytest.raises(ValueError, match=r"'gzip'; choose one of \['none', 'bytes'"):
+        Tensor(np.float32, encoding="gzip")

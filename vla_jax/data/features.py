@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 IMAGE_MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
+TENSOR_ENCODINGS = ("none", "bytes", "zlib")
 _CLASS = "tensorflow_datasets.core.features."
 
 
@@ -56,10 +57,25 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Numbers per step. `tf.train.Example` keeps float32: float64 loses precision."""
+    """Numbers per step. `tf.train.Example` keeps float32: float64 loses precision.
+
+    Attributes:
+        dtype: of the numbers.
+        shape: of one step.
+        encoding: "none", or "bytes" or "zlib" to store the memory of each step, plain
+            or compressed, which keeps every dtype.
+    """
 
     dtype: type
     shape: tuple[int, ...] = ()
+    encoding: str = "none"
+
+    def __post_init__(self):
+        if self.encoding not in TENSOR_ENCODINGS:
+            raise ValueError(
+                f"Unknown tensor encoding {self.encoding!r}; choose one of "
+                f"{list(TENSOR_ENCODINGS)}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +164,7 @@ def _feature_json(spec) -> dict:
         name = "tensor_feature.Tensor" if spec.shape else "scalar.Scalar"
         field = "tensor"
         shape = spec.shape
-        encoding = {"encoding": "none"}
+        encoding = {"encoding": spec.encoding}
     # JSON of protobuf writes 64-bit integers as strings.
     dimensions = {"dimensions": [str(size) for size in shape]} if shape else {}
     dtype = np.dtype(spec.dtype).name

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -258,7 +259,11 @@ def _encode_field(key: str, spec, values) -> list[bytes] | np.ndarray:
         )
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise ValueError(f"{key!r} has dtype {array.dtype}; expected {dtype}.")
-    return array.astype(dtype)
+    array = array.astype(dtype)
+    if spec.encoding == "none":
+        return array
+    pack = zlib.compress if spec.encoding == "zlib" else bytes
+    return [pack(step.tobytes()) for step in array]
 
 
 def _encode_image(key: str, spec: Image, image) -> bytes:
