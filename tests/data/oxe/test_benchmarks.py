@@ -9,6 +9,7 @@ import pytest
 from tests.fake_oxe import FILE, check, counting, in_one, numbers
 from vla_jax.data import oxe
 from vla_jax.data.image import decode_depth
+from vla_jax.data.mixtures import MIXTURES
 from vla_jax.data.write import Image, Text
 
 
@@ -159,6 +160,8 @@ def test_every_entry_is_tested_and_documented():
     for name in oxe.DATASETS:
         written = [v for prefix, v in families.items() if name.startswith(prefix)]
         assert (written or [f'"{name}"'])[0] in tests, name
-    docs = Path(__file__).parents[3] / "docs/data.md"
-    listed = re.findall(r"^\| `(\w+)`", docs.read_text(), re.MULTILINE)
-    assert sorted(listed) == sorted(oxe.DATASETS)
+    docs = (Path(__file__).parents[3] / "docs/data.md").read_text()
+    entries, _, mixtures = docs.partition("\n## Mixtures\n")
+    row = re.compile(r"^\| `(\w+)`", re.MULTILINE)
+    assert sorted(row.findall(entries)) == sorted(oxe.DATASETS)
+    assert sorted(row.findall(mixtures)) == sorted(MIXTURES)
