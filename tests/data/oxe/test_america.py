@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.fake_oxe import FILE, check, counting, in_one, in_parts, numbers
+from tests import fake
+from tests.fake_oxe import FILE, check, counting, in_one, in_parts, numbers, write
+from vla_jax.data.batch import make_batch
+from vla_jax.data.source import open_source
 from vla_jax.data.write import Image, Tensor, Text
 
 
@@ -238,3 +241,18 @@ def test_droid_in_joint_space(tmp_path):
         hz=15,
         metadata_features=FILE | {"recording_folderpath": Text()},
     )
+
+
+def test_every_instruction_of_droid_is_drawn(tmp_path):
+    steps = {key: [value[0]] * 30 for key, value in DROID_STEPS.items()}
+    metadata = FILE | {"recording_folderpath": Text()}
+    folder = write(tmp_path, "droid", DROID, steps, metadata)
+    config = fake.data_config(
+        datasets=({"path": str(folder), "spec": "droid"},),
+        text={"length": 24, "model": ""},
+    )
+    source = open_source(config)
+    batch = make_batch(source, np.zeros(30, np.int32), np.arange(30))
+    drawn = {tuple(tokens) for tokens in batch["task"]["tokens"].tolist()}
+    expected, _ = source.tokenizer.encode(DROID_LANGUAGE, 24)
+    assert drawn == {tuple(tokens) for tokens in expected.tolist()}
