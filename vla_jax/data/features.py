@@ -21,7 +21,8 @@ class Image:
     Attributes:
         height, width, channels: size in pixels.
         encoding: "jpeg" or "png".
-        dtype: uint8, or uint16 for PNG images of one channel (depth in millimetres).
+        dtype: uint8; for PNG images of one channel also uint16 (depth in millimetres)
+            or float32 (stored as tfds does: four channels are the bytes of a number).
         quality: of JPEG images that the writer encodes itself.
     """
 
@@ -39,14 +40,14 @@ class Image:
                 f"{sorted(IMAGE_MAGIC)}."
             )
         if np.dtype(self.dtype) != np.uint8 and (
-            np.dtype(self.dtype) != np.uint16
+            np.dtype(self.dtype) not in (np.uint16, np.float32)
             or self.encoding != "png"
             or self.channels != 1
         ):
             raise ValueError(
                 f"Images of dtype {np.dtype(self.dtype)} cannot be written as "
                 f"{self.encoding} with {self.channels} channels; uint8 always can, "
-                "uint16 as png with 1 channel."
+                "uint16 as png with 1 channel, and so can float32."
             )
 
 

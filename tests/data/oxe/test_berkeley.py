@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.fake_oxe import FILE, check, counting, in_one, in_parts, numbers
+from vla_jax.data.image import decode_depth
 from vla_jax.data.write import Image, Tensor, Text
 
 NATURAL = "observation/natural_language_instruction"
@@ -52,15 +53,16 @@ def test_berkeley_autolab_ur5(tmp_path):
         {
             "hand_image": Image(480, 640),
             "image": Image(480, 640),
-            "image_with_depth": Image(480, 640, 4, "png"),
+            "image_with_depth": Image(480, 640, 1, "png", np.float32),
             "robot_state": numbers(15),
         },
     )
-    check(
+    index = check(
         tmp_path,
         "berkeley_autolab_ur5",
         features,
         {
+            "observation/image_with_depth": np.full((3, 480, 640, 1), 0.3, np.float32),
             "action/world_vector": counting(3, 3),
             "action/rotation_delta": counting(3, 3) + 50,
             "action/gripper_closedness_action": np.array([0.0, -1, 1]),
@@ -80,6 +82,10 @@ def test_berkeley_autolab_ur5(tmp_path):
         language=["sweep"],
         hz=5,
     )
+    depth = np.zeros((4, 4), np.float32)
+    feature = index.depth_features["primary"]
+    decode_depth(index.read_depth("primary", 2), feature, depth, None)
+    assert (depth == np.float32(0.3)).all()
 
 
 def test_berkeley_fanuc_manipulation_measures_its_gripper(tmp_path):

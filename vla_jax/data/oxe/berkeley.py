@@ -175,6 +175,7 @@ SPECS = (
             "primary": "steps/observation/image",
             "wrist": "steps/observation/hand_image",
         },
+        depth={"primary": "steps/observation/image_with_depth"},
         action=DELTA_POSE,
         control_hz=5.0,
         standardize=standardize_autolab_ur5,
