@@ -111,6 +111,33 @@ def _camera(camera: dict):
     return standardize_episode(spec, RAW)
 
 
+def test_only_the_steps_that_standardize_names_are_kept():
+    fields = {
+        "proprio": np.arange(4)[:, None],
+        "action": np.arange(8).reshape(4, 2),
+        "language": [["a"], ["b"], ["c"], ["d"]],
+        "pose": np.arange(28).reshape(4, 7),
+        "camera": {"primary": {"intrinsics": np.stack([np.eye(3)] * 4)}},
+        "steps": [1, 3],
+    }
+    spec = DatasetSpec(
+        "robot", CAMERAS, ("relative", "gripper"), 10.0, lambda raw: fields
+    )
+    episode = standardize_episode(spec, SimpleNamespace(num_steps=4))
+    assert episode.steps.tolist() == [1, 3]
+    assert episode.proprio.tolist() == [[1], [3]]
+    assert episode.action.tolist() == [[2, 3], [6, 7]]
+    assert episode.language == [["b"], ["d"]]
+    assert episode.pose[:, 0].tolist() == [7, 21]
+    assert episode.camera["primary"]["intrinsics"].shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize("steps", [[], [1, 0], [0, 0], [-1, 0], [2], [0.5], 0])
+def test_steps_are_increasing_numbers_of_the_episode(steps):
+    with pytest.raises(ValueError, match=r"steps of data set 'robot' .* the 2 steps"):
+        standardize_episode(_spec(_fields(steps=steps)), RAW)
+
+
 def test_matrices_of_an_episode_are_repeated_for_its_steps():
     moving = np.stack([np.eye(4), np.diag([1, 2, 3, 1])])
     episode = _camera({"primary": {"intrinsics": np.eye(3), "extrinsics": moving}})
@@ -157,7 +184,7 @@ def test_a_spec_is_checked():
 
 
 def test_unknown_names_list_the_alternatives(tmp_path):
-    with pytest.raises(ValueError, match=r"Unknown data set 'metawrld'.*\['metaworld'"):
+    with pytest.raises(ValueError, match=r"'metawrld'; did you mean 'metaworld'"):
         resolve_spec("metawrld")
     with pytest.raises(ValueError, match=r"There is no file .*robot.py"):
         resolve_spec(f"{tmp_path}/robot.py:ROBOT")

@@ -203,3 +203,37 @@ def test_an_image_that_does_not_fit_is_refused():
         Image(4, 6, encoding="gif")
     with pytest.raises(ValueError, match="uint16 as png"):
         Image(4, 6, dtype=np.uint16)
+
+
+@pytest.mark.parametrize("encoding", ["none", "bytes", "zlib"])
+def test_tensors_can_be_packed(tmp_path, encoding):
+    values = np.array([[1, 2], [3, 4], [5, 6]], np.float32) / 7
+    features = {"state": Tensor(np.float32, (2,), encoding=encoding)}
+    with RLDSWriter(tmp_path, "robot", features) as writer:
+        writer.write("train", {"state": values})
+    tfds = pytest.importorskip("tensorflow_datasets")
+    builder = tfds.builder_from_directory(writer.folder)
+    (episode,) = builder.as_dataset(split="train")
+    steps = [step["state"].numpy() for step in episode["steps"]]
+    np.testing.assert_array_equal(steps, values)
+
+
+def test_an_unknown_tensor_encoding_lists_the_alternatives():
+    with pytest.raises(ValueError, match=r"'gzip'; choose one of \['none', 'bytes'"):
+        Tensor(np.float32, encoding="gzip")
+
+
+def test_tfds_reads_images_of_float32(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    depth = np.array([[[0.1], [2.5]], [[-1], [1e6]]], np.float32)
+    features = {"depth": Image(2, 2, 1, "png", np.float32)}
+    with RLDSWriter(tmp_path, "robot", features) as writer:
+        writer.write("train", {"depth": [depth, depth + 1]})
+    builder = tfds.builder_from_directory(writer.folder)
+    (episode,) = builder.as_dataset(split="train")
+    steps = [step["depth"].numpy() for step in episode["steps"]]
+    np.testing.assert_array_equal(steps, [depth, depth + 1])
+    encoded = encode_episode(features, {}, {"depth": [depth]}, None)
+    image = encoded[encoded.index(b"\x89PNG") :]
+    again = encode_episode(features, {}, {"depth": [image]}, None)
+    assert image in again

@@ -11,7 +11,6 @@ continues there. The finished index appears in one step.
 import contextlib
 import fcntl
 import hashlib
-import inspect
 import json
 import multiprocessing
 import os
@@ -26,6 +25,7 @@ import numpy as np
 from etils import epath
 from tqdm import tqdm
 
+from vla_jax.data.digest import source_with_helpers
 from vla_jax.data.merge import merge_shards
 from vla_jax.data.rlds import RLDSFolder, Shard
 from vla_jax.data.shard import ShardJob, index_shard, open_view
@@ -166,7 +166,7 @@ def _standardize_digest(spec: DatasetSpec) -> str:
     if spec.source:  # a user's own file, with whatever helpers it has
         return _digest(Path(spec.source.rpartition(":")[0]).read_text())
     try:
-        return _digest(inspect.getsource(spec.standardize))
+        return _digest(source_with_helpers(spec.standardize))
     except (OSError, TypeError):  # typed in a shell, or a callable object
         code = getattr(spec.standardize, "__code__", None)
         return _digest(code.co_code.hex() if code else repr(type(spec.standardize)))

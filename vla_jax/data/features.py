@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 IMAGE_MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
+TENSOR_ENCODINGS = ("none", "bytes", "zlib")
 _CLASS = "tensorflow_datasets.core.features."
 
 
@@ -20,7 +21,8 @@ class Image:
     Attributes:
         height, width, channels: size in pixels.
         encoding: "jpeg" or "png".
-        dtype: uint8, or uint16 for PNG images of one channel (depth in millimetres).
+        dtype: uint8; for PNG images of one channel also uint16 (depth in millimetres)
+            or float32 (stored as tfds does: four channels are the bytes of a number).
         quality: of JPEG images that the writer encodes itself.
     """
 
@@ -38,14 +40,14 @@ class Image:
                 f"{sorted(IMAGE_MAGIC)}."
             )
         if np.dtype(self.dtype) != np.uint8 and (
-            np.dtype(self.dtype) != np.uint16
+            np.dtype(self.dtype) not in (np.uint16, np.float32)
             or self.encoding != "png"
             or self.channels != 1
         ):
             raise ValueError(
                 f"Images of dtype {np.dtype(self.dtype)} cannot be written as "
                 f"{self.encoding} with {self.channels} channels; uint8 always can, "
-                "uint16 as png with 1 channel."
+                "uint16 as png with 1 channel, and so can float32."
             )
 
 
@@ -56,10 +58,25 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Numbers per step. `tf.train.Example` keeps float32: float64 loses precision."""
+    """Numbers per step. `tf.train.Example` keeps float32: float64 loses precision.
+
+    Attributes:
+        dtype: of the numbers.
+        shape: of one step.
+        encoding: "none", or "bytes" or "zlib" to store the memory of each step, plain
+            or compressed, which keeps every dtype.
+    """
 
     dtype: type
     shape: tuple[int, ...] = ()
+    encoding: str = "none"
+
+    def __post_init__(self):
+        if self.encoding not in TENSOR_ENCODINGS:
+            raise ValueError(
+                f"Unknown tensor encoding {self.encoding!r}; choose one of "
+                f"{list(TENSOR_ENCODINGS)}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +165,7 @@ def _feature_json(spec) -> dict:
         name = "tensor_feature.Tensor" if spec.shape else "scalar.Scalar"
         field = "tensor"
         shape = spec.shape
-        encoding = {"encoding": "none"}
+        encoding = {"encoding": spec.encoding}
     # JSON of protobuf writes 64-bit integers as strings.
     dimensions = {"dimensions": [str(size) for size in shape]} if shape else {}
     dtype = np.dtype(spec.dtype).name

@@ -84,7 +84,8 @@ def decode_depth(
     """Decodes a depth image into `out`, resizing to the nearest pixel, never between.
 
     Args:
-        data: a gray PNG image of 8 or 16 bits, or a tensor that tfds packed.
+        data: a gray PNG image of 8 or 16 bits, one of four channels that are the bytes
+            of float32 numbers, or a tensor that tfds packed.
         feature: `dtype`, `shape` and `encoding` as the data set states them.
         out: float32 [h, w] to fill, in metres.
         scale: metres per unit; None is 0.001 for integers and 1 for other numbers.
@@ -95,7 +96,7 @@ def decode_depth(
     if feature["encoding"] in ("zlib", "bytes"):
         depth = _unpack(data, feature)
     else:
-        depth = _decode_gray(data)
+        depth = _decode_gray(data, np.dtype(feature["dtype"]))
     if depth.ndim == 3 and depth.shape[2] == 1:
         depth = depth[..., 0]
     if depth.ndim != 2:
@@ -117,13 +118,15 @@ def _unpack(data: bytes, feature: Mapping[str, Any]) -> np.ndarray:
     return np.frombuffer(data, feature["dtype"]).reshape(feature["shape"])
 
 
-def _decode_gray(data: bytes) -> np.ndarray:
+def _decode_gray(data: bytes, dtype: np.dtype) -> np.ndarray:
     if data[: len(_PNG)] != _PNG:
         raise ValueError(
             f"{len(data)} bytes that begin with {bytes(data[:8]).hex(' ')} are no PNG"
         )
     try:
         with Image.open(io.BytesIO(data)) as image:
+            if dtype == np.float32 and image.mode == "RGBA":
+                return np.asarray(image).view("<f4")
             if image.mode not in _GRAY:
                 raise ValueError(f"PNG of mode {image.mode} is no depth image")
             return np.asarray(image)

@@ -152,8 +152,9 @@ class _ShardBuilder:
             ("depth", self._spec.depth),
         ):
             for camera, key in cameras.items():
-                self._spans[f"{kind}/{camera}"].append(raw.images[key])
-        self._language.append(self._language_ids(episode.language, raw.num_steps))
+                spans = raw.images[key][episode.steps]
+                self._spans[f"{kind}/{camera}"].append(spans)
+        self._language.append(self._language_ids(episode.language, len(episode.steps)))
         if counted:
             for key in ("action", "proprio"):
                 values = getattr(episode, key)

@@ -15,6 +15,7 @@ import numpy as np
 
 from vla_jax.data.index import Index, open_index
 from vla_jax.data.labels import Label, build_labels
+from vla_jax.data.mixtures import expand_mixtures
 from vla_jax.data.standardize import resolve_spec
 from vla_jax.data.statistics import NORMALIZATIONS
 from vla_jax.data.text import Tokenizer
@@ -187,7 +188,9 @@ def open_source(config: Mapping[str, Any]) -> Source:
 
     Args:
       config: the `data` section as a plain dict: `datasets`, a tuple of dicts with
-        `path`, `spec` and `weight` (1 if left out); `cameras`; `image_size`;
+        `path`, `spec`, `weight` (1 if left out) and `per_step` (True: the weight
+        multiplies the steps of the data set), or with `mixture` and `data_dir`, as
+        `vla_jax.data.mixtures` takes them; `cameras`; `image_size`;
         `window`; `chunk`; `normalization`, a dict with "action" and "proprio"; `text`,
         a dict with `length`, `model` (empty: the shipped one) and `truncate` (False
         if left out); `batch_size`; `num_threads`; `prefetch`; and
@@ -199,6 +202,7 @@ def open_source(config: Mapping[str, Any]) -> Source:
         instruction that is too long, or a data set without training steps.
     """
     check_keys(config, (*_KEYS, *_OPTIONAL), "data", required=_KEYS)
+    config = {**config, "datasets": expand_mixtures(config["datasets"])}
     kinds, text = ("action", "proprio"), ("length", "model")
     check_keys(config["normalization"], kinds, "data.normalization", required=kinds)
     check_keys(config["text"], (*text, "truncate"), "data.text", required=text)
@@ -213,12 +217,12 @@ def open_source(config: Mapping[str, Any]) -> Source:
     indexes = []
     for number, dataset in enumerate(config["datasets"]):
         place, required = f"data.datasets[{number}]", ("path", "spec")
-        check_keys(dataset, (*required, "weight"), place, required=required)
+        check_keys(dataset, (*required, "weight", "per_step"), place, required=required)
         index = open_index(dataset["path"], resolve_spec(dataset["spec"]))
         indexes.append(index)
     source = Source(
         indexes=tuple(indexes),
-        weights=tuple(float(d.get("weight", 1.0)) for d in config["datasets"]),
+        weights=tuple(map(_weight, config["datasets"], indexes)),
         tokenizer=Tokenizer.from_file(config["text"]["model"]),
         cameras=tuple(config["cameras"]),
         image_size=tuple(config["image_size"]),
@@ -293,6 +297,14 @@ def _check_source(source: Source) -> None:
                 "weights must not be negative."
             )
     _ = source.instructions  # refuses an instruction that is too long
+
+
+def _weight(dataset: Mapping[str, Any], index: Index) -> float:
+    """Share of a data set in the mixture, in any unit."""
+    weight = float(dataset.get("weight", 1.0))
+    if dataset.get("per_step", False):
+        weight *= _episodes(index, "train").num_samples
+    return weight
 
 
 def _episodes(index: Index, split: str | None) -> Episodes:

@@ -7,89 +7,29 @@ your own robot, write a `DatasetSpec` in a file of your own and name it
 """
 
 import dataclasses
-import hashlib
-import importlib.util
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vla_jax.data import oxe
 from vla_jax.data.rlds import RawEpisode
+from vla_jax.data.spec import ACTION_KINDS, DatasetSpec, load_spec
+from vla_jax.names import did_you_mean
 
-ACTION_KINDS = ("relative", "absolute", "gripper")
+__all__ = [
+    "ACTION_KINDS",
+    "DATASETS",
+    "DatasetSpec",
+    "Episode",
+    "decode_language",
+    "resolve_spec",
+    "standardize_episode",
+    "standardize_metaworld",
+]
+
 _REQUIRED = ("proprio", "action", "language")
-_OPTIONAL = ("pose", "camera", "success")
+_OPTIONAL = ("pose", "camera", "success", "steps")
 _MATRICES = {"intrinsics": 3, "extrinsics": 4}
-
-
-@dataclasses.dataclass(frozen=True)
-class DatasetSpec:
-    """What training must know about a data set.
-
-    Attributes:
-        name: how messages and statistics call it.
-        cameras: standard name to feature, `{"primary": "steps/observation/image"}`.
-        action: kind of every dimension, "relative", "absolute" or "gripper"; the
-            gripper, if there is one, comes last.
-        control_hz: steps per second.
-        standardize: raw episode to a dict with `proprio [T, p]`, `action [T, a]`,
-            `language` (a list of alternatives for the episode, or one such list per
-            step) and optionally `pose [T, 7]` (metres and xyzw quaternion of the end
-            effector in the frame of the robot's base), `success` (a bool) and `camera`:
-            standard name to a dict with `intrinsics`, `[3, 3]` or `[T, 3, 3]` in pixels
-            of the stored image (0, 0 is the corner of its first pixel), or
-            `extrinsics`, `[4, 4]` or `[T, 4, 4]`, camera from robot base in metres, or
-            both.
-        depth: standard name to depth image feature.
-        depth_scale: metres per unit of a depth image; where it is left out, 0.001 for
-            integers (millimetres) and 1 for other numbers.
-        holdout: share of the training episodes held out for validation when the data
-            set has no split "val", "validation" or "test".
-        source: `file.py:NAME` that defines a spec from outside this package.
-    """
-
-    name: str
-    cameras: Mapping[str, str]
-    action: tuple[str, ...]
-    control_hz: float
-    standardize: Callable[[RawEpisode], dict]
-    depth: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    depth_scale: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    holdout: float = 0.05
-    source: str = ""
-
-    def __post_init__(self):
-        unknown = sorted(set(self.action) - set(ACTION_KINDS))
-        if unknown or not self.action:
-            raise ValueError(
-                f"Data set {self.name!r} has the action kinds {self.action}; give one "
-                f"of {list(ACTION_KINDS)} per dimension."
-            )
-        if "gripper" in self.action[:-1]:
-            raise ValueError(
-                f"Data set {self.name!r} has a gripper before the last action "
-                f"dimension: {self.action}. The gripper comes last."
-            )
-        if not 0 <= self.holdout < 1:
-            raise ValueError(
-                f"Data set {self.name!r} holds out {self.holdout}; expected a share "
-                "of at least 0 and less than 1."
-            )
-        unknown = sorted(set(self.depth_scale) - set(self.depth))
-        if unknown:
-            raise ValueError(
-                f"Data set {self.name!r} has a depth_scale for {unknown}; its depth "
-                f"cameras are {sorted(self.depth)}."
-            )
-
-    def __reduce__(self):
-        # A function from a user's own file is not importable in a worker process: the
-        # spec travels by the name of that file.
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        if self.source:
-            fields.pop("standardize")
-        return _restore_spec, (fields,)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +44,7 @@ class Episode:
         camera: camera to `intrinsics`, f32 `[T, 3, 3]`, and `extrinsics`, f32
             `[T, 4, 4]`, as far as they are known.
         success: whether the task was done, or None.
+        steps: int64 `[T]`, the steps of the raw episode that these are.
     """
 
     proprio: np.ndarray
@@ -112,6 +53,7 @@ class Episode:
     pose: np.ndarray | None
     camera: Mapping[str, Mapping[str, np.ndarray]]
     success: bool | None
+    steps: np.ndarray
 
 
 def standardize_episode(spec: DatasetSpec, raw: RawEpisode) -> Episode:
@@ -156,12 +98,18 @@ def standardize_episode(spec: DatasetSpec, raw: RawEpisode) -> Episode:
             )
         arrays[key] = array
     language = _language(spec, fields["language"], raw.num_steps)
+    camera = _matrices(spec, fields.get("camera") or {}, raw.num_steps)
+    steps = _steps(spec, fields.get("steps"), raw.num_steps)
     success = fields.get("success")
     return Episode(
-        **arrays,
-        language=language,
-        camera=_matrices(spec, fields.get("camera") or {}, raw.num_steps),
+        **{key: None if a is None else a[steps] for key, a in arrays.items()},
+        language=language if len(language) == 1 else [language[i] for i in steps],
+        camera={
+            name: {key: matrix[steps] for key, matrix in matrices.items()}
+            for name, matrices in camera.items()
+        },
         success=None if success is None else bool(success),
+        steps=steps,
     )
 
 
@@ -173,23 +121,13 @@ def resolve_spec(name: str) -> DatasetSpec:
     """
     if name in DATASETS:
         return DATASETS[name]
-    path, colon, variable = name.rpartition(":")
+    path, colon, _ = name.rpartition(":")
     if not colon or not path.endswith(".py"):
         raise ValueError(
-            f"Unknown data set {name!r}; choose one of {sorted(DATASETS)}, or name a "
-            "spec in your own file: 'path/to/my_robot.py:MY_ROBOT'."
+            f"Unknown data set {name!r}; {did_you_mean(name, DATASETS)} Or name a spec "
+            "in your own file: 'path/to/my_robot.py:MY_ROBOT'."
         )
-    file = Path(path).expanduser().resolve()
-    if not file.is_file():
-        raise ValueError(f"There is no file {file} to take {variable!r} from.")
-    module = _load_file(file)
-    spec = getattr(module, variable, None)
-    if not isinstance(spec, DatasetSpec):
-        specs = [key for key, v in vars(module).items() if isinstance(v, DatasetSpec)]
-        raise ValueError(
-            f"{file} has no DatasetSpec {variable!r}; it has {sorted(specs)}."
-        )
-    return dataclasses.replace(spec, source=f"{file}:{variable}")
+    return load_spec(name)
 
 
 def decode_language(strings: Sequence[bytes]) -> list[str] | list[list[str]]:
@@ -223,6 +161,7 @@ DATASETS = {
         control_hz=80.0,
         standardize=standardize_metaworld,
     ),
+    **oxe.DATASETS,
 }
 
 
@@ -242,6 +181,20 @@ def _language(spec: DatasetSpec, language, num_steps: int) -> list[list[str]]:
             f"language of data set {spec.name!r} holds something that is no string."
         )
     return [[text for text in step if text.strip()] for step in steps]
+
+
+def _steps(spec: DatasetSpec, steps, num_steps: int) -> np.ndarray:
+    """The steps to keep: all of them, unless `standardize` names some."""
+    if steps is None:
+        return np.arange(num_steps)
+    array = np.asarray(steps)
+    integer = array.ndim == 1 and array.size and array.dtype.kind in "iu"
+    if not integer or (np.diff(array, prepend=-1) < 1).any() or array[-1] >= num_steps:
+        raise ValueError(
+            f"steps of data set {spec.name!r} is {steps}; expected increasing numbers "
+            f"of the {num_steps} steps, at least one."
+        )
+    return array.astype(np.int64)
 
 
 def _matrices(spec: DatasetSpec, cameras: Mapping, num_steps: int) -> dict:
@@ -278,25 +231,3 @@ def _matrices(spec: DatasetSpec, cameras: Mapping, num_steps: int) -> dict:
 def _are_strings(texts) -> bool:
     is_list = isinstance(texts, list | tuple)
     return is_list and all(isinstance(text, str) for text in texts)
-
-
-def _restore_spec(fields: dict) -> DatasetSpec:
-    if fields["source"]:
-        fields = fields | {"standardize": resolve_spec(fields["source"]).standardize}
-    return DatasetSpec(**fields)
-
-
-def _load_file(file: Path):
-    """Runs a user's file once per content, as a module of its own."""
-    content = hashlib.sha256(str(file).encode() + file.read_bytes()).hexdigest()[:16]
-    name = f"vla_jax_dataset_{content}"
-    if name not in sys.modules:
-        module_spec = importlib.util.spec_from_file_location(name, file)
-        module = importlib.util.module_from_spec(module_spec)
-        sys.modules[name] = module
-        try:
-            module_spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]

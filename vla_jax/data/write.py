@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -258,18 +259,23 @@ def _encode_field(key: str, spec, values) -> list[bytes] | np.ndarray:
         )
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise ValueError(f"{key!r} has dtype {array.dtype}; expected {dtype}.")
-    return array.astype(dtype)
+    array = array.astype(dtype)
+    if spec.encoding == "none":
+        return array
+    pack = zlib.compress if spec.encoding == "zlib" else bytes
+    return [pack(step.tobytes()) for step in array]
 
 
 def _encode_image(key: str, spec: Image, image) -> bytes:
     shape = (spec.height, spec.width, spec.channels)
+    is_float = np.dtype(spec.dtype) == np.float32
     if isinstance(image, bytes | bytearray | memoryview):
         image = bytes(image)
         if not image.startswith(IMAGE_MAGIC[spec.encoding]):
             raise ValueError(f"{key!r} holds bytes that are no {spec.encoding} image.")
         with PILImage.open(io.BytesIO(image)) as header:
             size = (header.height, header.width, len(header.getbands()))
-        if size != shape:
+        if size != ((*shape[:2], 4) if is_float else shape):
             raise ValueError(f"{key!r} holds an image of {size}; expected {shape}.")
         return image
     image = np.asarray(image)
@@ -285,9 +291,11 @@ def _encode_image(key: str, spec: Image, image) -> bytes:
             colorspace="RGB" if spec.channels == 3 else "GRAY",
         )
     file = io.BytesIO()
-    PILImage.fromarray(image[:, :, 0] if spec.channels == 1 else image).save(
-        file, "PNG"
-    )
+    if is_float:
+        image = np.ascontiguousarray(image, "<f4").view(np.uint8)
+    elif spec.channels == 1:
+        image = image[:, :, 0]
+    PILImage.fromarray(image).save(file, "PNG")
     return file.getvalue()
 
 
