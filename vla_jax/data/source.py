@@ -16,7 +16,8 @@ import numpy as np
 from vla_jax.data.index import Index, open_index
 from vla_jax.data.labels import Label, build_labels
 from vla_jax.data.standardize import resolve_spec
-from vla_jax.data.statistics import NORMALIZATIONS
+from vla_jax.data.statistics import NORMALIZATIONS, normalize
+from vla_jax.data.statistics_choice import choose_statistics
 from vla_jax.data.text import Tokenizer
 from vla_jax.names import check_keys, did_you_mean
 
@@ -82,6 +83,9 @@ class Source:
         depth: standard names, the depth images of every batch.
         camera_matrices: whether batches have the matrices of the cameras.
         labels: by name, what training also gets to know.
+        statistics_files: per data set, where its statistics come from; empty for the
+            data set's own.
+        share_statistics: normalize all data sets alike, by the mixture's statistics.
     """
 
     indexes: tuple[Index, ...]
@@ -100,11 +104,16 @@ class Source:
     depth: tuple[str, ...] = ()
     camera_matrices: bool = False
     labels: Mapping[str, Label] = dataclasses.field(default_factory=dict)
+    statistics_files: tuple[str, ...] = ()
+    share_statistics: bool = False
 
     @functools.cached_property
     def statistics(self) -> tuple[Mapping[str, Any], ...]:
-        """Per data set: "action" and "proprio" of its training split."""
-        return tuple(index.statistics for index in self.indexes)
+        """Per data set: "action" and "proprio" that normalize it."""
+        files = self.statistics_files or ("",) * len(self.indexes)
+        return choose_statistics(
+            self.indexes, files, self.weights if self.share_statistics else None
+        )
 
     @functools.cached_property
     def action_dim(self) -> int:
@@ -153,11 +162,15 @@ class Source:
                     "action_dim": int(index.action.shape[1]),
                     "proprio_dim": int(index.proprio.shape[1]),
                     "statistics": {
-                        key: value.to_json() for key, value in index.statistics.items()
+                        key: value.to_json() for key, value in statistics.items()
                     },
                 }
-                for index, weight, episodes in zip(
-                    self.indexes, self.weights, self.episodes("train"), strict=True
+                for index, weight, episodes, statistics in zip(
+                    self.indexes,
+                    self.weights,
+                    self.episodes("train"),
+                    self.statistics,
+                    strict=True,
                 )
             ],
             "cameras": list(self.cameras),
@@ -187,12 +200,15 @@ def open_source(config: Mapping[str, Any]) -> Source:
 
     Args:
       config: the `data` section as a plain dict: `datasets`, a tuple of dicts with
-        `path`, `spec` and `weight` (1 if left out); `cameras`; `image_size`;
+        `path`, `spec`, `weight` (1 if left out) and `statistics` (a file of octo,
+        openpi or LeRobot to normalize by; their own if left out); `cameras`;
+        `image_size`;
         `window`; `chunk`; `normalization`, a dict with "action" and "proprio"; `text`,
         a dict with `length`, `model` (empty: the shipped one) and `truncate` (False
         if left out); `batch_size`; `num_threads`; `prefetch`; and
-        optionally `depth`, names of depth cameras, `camera_matrices`, a bool, and
-        `labels`, a tuple of dicts as `vla_jax.data.labels` takes them.
+        optionally `depth`, names of depth cameras, `camera_matrices`, a bool,
+        `labels`, a tuple of dicts as `vla_jax.data.labels` takes them, and
+        `share_statistics`, a bool.
 
     Raises:
       ValueError: a missing or unknown key, a camera that no data set has, an
@@ -213,7 +229,9 @@ def open_source(config: Mapping[str, Any]) -> Source:
     indexes = []
     for number, dataset in enumerate(config["datasets"]):
         place, required = f"data.datasets[{number}]", ("path", "spec")
-        check_keys(dataset, (*required, "weight"), place, required=required)
+        check_keys(
+            dataset, (*required, "weight", "statistics"), place, required=required
+        )
         index = open_index(dataset["path"], resolve_spec(dataset["spec"]))
         indexes.append(index)
     source = Source(
@@ -233,6 +251,8 @@ def open_source(config: Mapping[str, Any]) -> Source:
         depth=tuple(config.get("depth", ())),
         camera_matrices=config.get("camera_matrices", False),
         labels=build_labels(config.get("labels", ()), indexes, config["chunk"]),
+        statistics_files=tuple(d.get("statistics", "") for d in config["datasets"]),
+        share_statistics=config.get("share_statistics", False),
     )
     _check_source(source)
     return source
@@ -250,7 +270,7 @@ _KEYS = (
     "num_threads",
     "prefetch",
 )
-_OPTIONAL = ("depth", "camera_matrices", "labels")
+_OPTIONAL = ("depth", "camera_matrices", "labels", "share_statistics")
 _LEAST = {"window": 1, "chunk": 1, "batch_size": 1, "num_threads": 0, "prefetch": 0}
 
 
@@ -292,6 +312,10 @@ def _check_source(source: Source) -> None:
                 f"Data set '{index.spec.name}' has weight {weight}; "
                 "weights must not be negative."
             )
+    for index, statistics in zip(source.indexes, source.statistics, strict=True):
+        for key, kind in source.normalization.items():
+            # Refuses statistics that lack what the kind needs.
+            normalize(getattr(index, key)[:1], statistics[key], kind)
     _ = source.instructions  # refuses an instruction that is too long
 
 
