@@ -1,0 +1,182 @@
+"""Converts a source to RLDS, one episode at a time, and continues after a kill.
+
+Every episode is staged in a file of its own as soon as it is converted; when all are
+there, they are put into shards in one step. What was staged for other settings, or for
+files that have changed since, is thrown away.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from PIL import Image as PILImage
+from tqdm import tqdm
+
+from vla_jax.data.convert.layout import (
+    EpisodeKey,
+    Layout,
+    SourceEpisode,
+    feature_name,
+)
+from vla_jax.data.convert.spec_file import write_spec_file
+from vla_jax.data.features import IMAGE_MAGIC
+from vla_jax.data.image import decode
+from vla_jax.data.image import resize as resize_image
+from vla_jax.data.write import Image, RLDSWriter, Tensor, Text, encode_episode
+
+VERSION = "1.0.0"
+JPEG_QUALITY = 95
+_METADATA = {"source": Text()}
+
+
+def convert(
+    layout: Layout,
+    out: str | os.PathLike,
+    name: str,
+    *,
+    resize: tuple[int, int] | None = None,
+    progress: bool = True,
+) -> tuple[Path, Path]:
+    """Converts a source, or continues a conversion that was interrupted.
+
+    Args:
+        layout: the source.
+        out: folder that will hold `<name>/1.0.0/`.
+        name: of the data set, lower case with underscores.
+        resize: height and width of the pictures; as they are when None.
+        progress: show a progress bar.
+
+    Returns:
+        The version folder, and the file with its `DatasetSpec`, `my_dataset.py` beside
+        it; one that exists is left as it is.
+
+    Raises:
+        ValueError: when the folder exists, or an episode cannot be converted, naming
+            it; what was converted is kept.
+    """
+    out = Path(out).expanduser()
+    if not layout.episodes:
+        raise ValueError("The source holds no episodes.")
+    features = step_features(layout, resize)
+    # Refuses a bad name and a folder that exists before any work is done.
+    RLDSWriter(out, name, features, _METADATA, version=VERSION).abort()
+    staging = out / f".{name}.converting-{_digest(layout, resize)}"
+    for stale in out.glob(f".{name}.converting-*"):
+        if stale != staging:
+            shutil.rmtree(stale)
+    staging.mkdir(parents=True, exist_ok=True)
+    files = [
+        staging / f"{number:06d}.episode" for number in range(len(layout.episodes))
+    ]
+    bar = tqdm(total=len(files), unit="episode", desc=name, disable=not progress)
+    with bar:
+        for key, file in zip(layout.episodes, files, strict=True):
+            if not file.exists():
+                payload = _convert_episode(layout, key, features, resize)
+                temporary = file.with_suffix(".partial")
+                temporary.write_bytes(payload)
+                os.replace(temporary, file)
+            bar.update()
+    description = layout.description
+    with RLDSWriter(
+        out, name, features, _METADATA, version=VERSION, description=description
+    ) as writer:
+        for key, file in zip(layout.episodes, files, strict=True):
+            writer.write_encoded(key.split, file.read_bytes())
+    shutil.rmtree(staging)
+    return writer.folder, write_spec_file(layout, writer.folder, name)
+
+
+def step_features(layout: Layout, resize: tuple[int, int] | None) -> dict:
+    """Features of a step of the converted data set."""
+    images = {
+        f"image_{feature_name(camera)}": Image(*(resize or size))
+        for camera, size in layout.image_size.items()
+    }
+    return {
+        "observation": {"state": Tensor(np.float32, (layout.state_dim,)), **images},
+        "action": Tensor(np.float32, (len(layout.action),)),
+        "language_instruction": Text(),
+        "reward": Tensor(np.float32),
+        "discount": Tensor(np.float32),
+        "is_first": Tensor(np.bool_),
+        "is_last": Tensor(np.bool_),
+        "is_terminal": Tensor(np.bool_),
+    }
+
+
+def _convert_episode(
+    layout: Layout, key: EpisodeKey, features: dict, resize: tuple[int, int] | None
+) -> bytes:
+    try:
+        steps = _steps(layout.read(key), resize)
+        place = str(dataclasses.replace(key, file=Path(key.file).name))
+        return encode_episode(features, _METADATA, steps, {"source": place})
+    except (ValueError, OSError, KeyError) as error:
+        hint = ""
+        if "image of" in str(error) and resize is None:
+            hint = " Pictures of several sizes need --resize=H,W."
+        raise ValueError(f"Episode {key} cannot be converted: {error}{hint}") from error
+
+
+def _steps(episode: SourceEpisode, resize: tuple[int, int] | None) -> dict:
+    """The steps of an episode as the writer takes them."""
+    num_steps = len(episode.action)
+    last = np.arange(num_steps) == num_steps - 1
+    images = {
+        f"image_{feature_name(camera)}": [_encode(image, resize) for image in images]
+        for camera, images in episode.images.items()
+    }
+    return {
+        "observation": {"state": np.asarray(episode.state, np.float32), **images},
+        "action": np.asarray(episode.action, np.float32),
+        "language_instruction": list(episode.language),
+        "reward": np.asarray(episode.reward, np.float32),
+        "discount": np.ones(num_steps, np.float32),
+        "is_first": np.arange(num_steps) == 0,
+        "is_last": last,
+        "is_terminal": last & episode.is_terminal,
+    }
+
+
+def _encode(image: bytes | np.ndarray, resize: tuple[int, int] | None) -> bytes:
+    """A JPEG; one that has the right size already is kept byte by byte."""
+    if isinstance(image, bytes):
+        with PILImage.open(io.BytesIO(image)) as header:
+            size = (header.height, header.width)
+        if image.startswith(IMAGE_MAGIC["jpeg"]) and resize in (None, size):
+            return image
+        image = decode(image)
+    if resize is not None:
+        image = resize_image(np.ascontiguousarray(image), *resize)
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=JPEG_QUALITY)
+
+
+def _digest(layout: Layout, resize: tuple[int, int] | None) -> str:
+    """Changes with the settings, the episodes and the files they are in."""
+    content = {
+        "episodes": [str(key) for key in layout.episodes],
+        "files": _sizes(key.file for key in layout.episodes),
+        "layout": [
+            {camera: list(size) for camera, size in layout.image_size.items()},
+            layout.state_dim,
+            layout.action,
+            layout.description,
+            layout.settings,
+        ],
+        "resize": resize,
+    }
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _sizes(files: Iterable[str]) -> dict[str, list[int]]:
+    stats = {file: os.stat(file) for file in sorted(set(files))}
+    return {file: [stat.st_size, stat.st_mtime_ns] for file, stat in stats.items()}
