@@ -317,3 +317,22 @@ def test_broken_image_is_named_with_data_set_camera_episode_and_step(source):
 def copy_index(index):
     kind, arguments = index.__reduce__()
     return kind(*arguments)
+
+
+def test_instructions_are_dropped_in_training_only_and_by_the_seed(folder):
+    text = {"length": 8, "model": "", "dropout": 0.25}
+    source = make_source(folder, text=text)
+
+    def kept(seed, numbers, split="train"):
+        dataset = np.zeros(len(numbers), int)
+        batch = make_batch(source, dataset, np.array(numbers), split=split, seed=seed)
+        tokens, mask = batch["task"]["tokens"], batch["task"]["token_mask"].any(axis=1)
+        assert not tokens[~mask].any()
+        return mask
+
+    drawn = np.stack([kept(seed, range(12)) for seed in range(100)])
+    assert 0.7 < drawn.mean() < 0.8
+    np.testing.assert_array_equal(kept(5, [7, 2]), drawn[5, [7, 2]])
+    assert kept(0, [0, 1], "validation").all()
+    with pytest.raises(ValueError, match=r"data.text.dropout is 1.*below 1"):
+        make_source(folder, text=text | {"dropout": 1})

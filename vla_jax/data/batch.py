@@ -15,6 +15,9 @@ from vla_jax.data.sampler import hash_numbers
 from vla_jax.data.source import Source
 from vla_jax.data.statistics import action_mask as normalized_dimensions
 from vla_jax.data.statistics import normalize
+from vla_jax.data.text import keep_instructions
+
+_DROPOUT = 0x64726F70  # keeps these draws apart from others of the same seed
 
 
 def window_and_chunk(step, length, *, window: int, chunk: int):
@@ -62,7 +65,8 @@ def make_batch(
       dataset: int32 [b], position in `source.indexes`.
       sample: int64 [b], number of the sample within the split of its data set.
       split: "train" or "validation".
-      seed: chooses among alternative phrasings of an instruction, and in labels.
+      seed: chooses among alternative phrasings of an instruction, which of them are
+        left out in training (`data.text.dropout`), and in labels.
       run: `map`, or a parallel function like it.
       empty: where the uint8 arrays for images come from; new memory if left out.
 
@@ -80,7 +84,8 @@ def make_batch(
         rows = np.flatnonzero(dataset == number)
         place = source.episodes(split)[number].locate(sample[rows])
         _fill_numbers(source, number, place, rows, batch)
-        _fill_instructions(source, number, place, rows, seed, batch)
+        dropout = source.text_dropout if split == "train" else 0.0
+        _fill_instructions(source, number, place, rows, seed, dropout, batch)
         if source.camera_matrices:
             _fill_cameras(source, number, place, rows, batch["observation"])
         frames += _find_frames(source, number, place, rows, batch["observation"])
@@ -173,7 +178,7 @@ def _fill_numbers(source, number, place, rows, batch):
     batch["step"][rows] = place.step
 
 
-def _fill_instructions(source, number, place, rows, seed, batch):
+def _fill_instructions(source, number, place, rows, seed, dropout, batch):
     """Token ids of one of the phrasings that a step has; none where it has none."""
     language = source.indexes[number].language
     phrasings = language[place.first_step + place.step]
@@ -186,6 +191,9 @@ def _fill_instructions(source, number, place, rows, seed, batch):
         choice = chance % np.maximum(num_phrasings, 1).astype(np.uint64)
     chosen = phrasings[np.arange(len(rows)), choice]
     has = chosen >= 0
+    if dropout > 0:
+        chance = hash_numbers(seed, _DROPOUT, number, place.first_step + place.step)
+        has &= keep_instructions(chance, dropout)
     tokens, token_mask = source.instructions[number]
     batch["task"]["tokens"][rows[has]] = tokens[chosen[has]]
     batch["task"]["token_mask"][rows[has]] = token_mask[chosen[has]]

@@ -77,6 +77,7 @@ class Source:
         normalization: kind for "action" and "proprio".
         text_length: tokens of an instruction.
         truncate: cut longer instructions off instead of refusing them.
+        text_dropout: share of the training samples that lose their instruction.
         batch_size: samples per step over all hosts.
         num_threads: threads that decode images; 0 decodes in the calling thread.
         prefetch: batches made ahead.
@@ -106,6 +107,7 @@ class Source:
     labels: Mapping[str, Label] = dataclasses.field(default_factory=dict)
     statistics_files: tuple[str, ...] = ()
     share_statistics: bool = False
+    text_dropout: float = 0.0
 
     @functools.cached_property
     def statistics(self) -> tuple[Mapping[str, Any], ...]:
@@ -204,11 +206,10 @@ def open_source(config: Mapping[str, Any]) -> Source:
         openpi or LeRobot to normalize by; their own if left out); `cameras`;
         `image_size`;
         `window`; `chunk`; `normalization`, a dict with "action" and "proprio"; `text`,
-        a dict with `length`, `model` (empty: the shipped one) and `truncate` (False
-        if left out); `batch_size`; `num_threads`; `prefetch`; and
-        optionally `depth`, names of depth cameras, `camera_matrices`, a bool,
-        `labels`, a tuple of dicts as `vla_jax.data.labels` takes them, and
-        `share_statistics`, a bool.
+        a dict with `length`, `model` (empty: the shipped one) and optionally `truncate`
+        and `dropout`; `batch_size`; `num_threads`; `prefetch`; and optionally `depth`,
+        names of depth cameras, `camera_matrices`, a bool, `labels`, a tuple of dicts as
+        `vla_jax.data.labels` takes them, and `share_statistics`, a bool.
 
     Raises:
       ValueError: a missing or unknown key, a camera that no data set has, an
@@ -217,7 +218,9 @@ def open_source(config: Mapping[str, Any]) -> Source:
     check_keys(config, (*_KEYS, *_OPTIONAL), "data", required=_KEYS)
     kinds, text = ("action", "proprio"), ("length", "model")
     check_keys(config["normalization"], kinds, "data.normalization", required=kinds)
-    check_keys(config["text"], (*text, "truncate"), "data.text", required=text)
+    check_keys(
+        config["text"], (*text, "truncate", "dropout"), "data.text", required=text
+    )
     for key, kind in config["normalization"].items():
         if kind not in NORMALIZATIONS:
             raise ValueError(
@@ -253,6 +256,7 @@ def open_source(config: Mapping[str, Any]) -> Source:
         labels=build_labels(config.get("labels", ()), indexes, config["chunk"]),
         statistics_files=tuple(d.get("statistics", "") for d in config["datasets"]),
         share_statistics=config.get("share_statistics", False),
+        text_dropout=config["text"].get("dropout", 0.0),
     )
     _check_source(source)
     return source
@@ -299,6 +303,10 @@ def _check_source(source: Source) -> None:
             raise ValueError(
                 f"data.{key} must be at least {least}, got {getattr(source, key)}."
             )
+    if not 0 <= source.text_dropout < 1:
+        raise ValueError(
+            f"data.text.dropout is {source.text_dropout}; expected at least 0, below 1."
+        )
     for index, size, weight in zip(
         source.indexes, source.sizes("train"), source.weights, strict=True
     ):
