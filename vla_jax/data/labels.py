@@ -36,6 +36,8 @@ class Samples(NamedTuple):
         image_size: height and width in pixels.
         seed: of what is random; a draw depends on it and on the step, not on the row.
         empty: where the uint8 arrays for images come from.
+        skips: per data set, recorded steps per step of the policy. Offsets are given
+            and told in steps of the policy.
     """
 
     indexes: Sequence[Any]
@@ -45,6 +47,7 @@ class Samples(NamedTuple):
     image_size: tuple[int, int]
     seed: int
     empty: Callable[[tuple[int, ...]], np.ndarray]
+    skips: Sequence[int]
 
 
 Label = Callable[[Samples], tuple[dict[str, Any], list[Frame]]]
@@ -77,7 +80,7 @@ def gripper_event(samples: Samples) -> tuple[dict, list[Frame]]:
         step = place.first_step + place.step
         offset = index.next_event[step]
         real = offset >= 0
-        label["offset"][rows] = np.maximum(offset, 0)
+        label["offset"][rows] = np.maximum(offset, 0) // samples.skips[number]
         label["mask"][rows] = real
         if index.pose is not None:
             label["pose"][rows[real]] = index.pose[(step + offset)[real]]
@@ -106,7 +109,7 @@ def pose(samples: Samples, *, offsets: Sequence[int] = (0,)) -> tuple[dict, list
         index = samples.indexes[number]
         if index.pose is None:
             continue
-        ahead = place.step[:, None] + offsets
+        ahead = place.step[:, None] + offsets * samples.skips[number]
         real = ahead < place.length[:, None]
         row, column = np.nonzero(real)
         steps = place.first_step[row] + ahead[row, column]
@@ -156,7 +159,7 @@ def future_frames(
             offset = np.sort(1 + permute(places, samples.chunk - 1, key[:, None]))
         else:
             offset = np.broadcast_to(fixed, (len(rows), f))
-        ahead = place.step[:, None] + offset
+        ahead = place.step[:, None] + offset * samples.skips[number]
         real = ahead < place.length[:, None]
         label["offset"][rows], label["mask"][rows] = offset, real
         row, column = np.nonzero(real)
@@ -192,7 +195,7 @@ def goal_image(samples: Samples, *, cameras: Sequence[str]) -> tuple[dict, list[
         step = place.first_step + place.step
         chance = hash_numbers(samples.seed, _GOALS, number, step)
         offset = draw_goal(place.step, place.length, chance)
-        label["offset"][rows, 0] = offset
+        label["offset"][rows, 0] = -(-offset // samples.skips[number])
         for camera in cameras:
             exists, some = find_frames(
                 samples.indexes[number],
@@ -241,7 +244,7 @@ def build_labels(
         ValueError: an unknown or repeated name, a missing, unknown or impossible field.
     """
     labels: dict[str, Label] = {}
-    nothing = Samples(indexes, (), 0, chunk, (1, 1), 0, np.zeros)
+    nothing = Samples(indexes, (), 0, chunk, (1, 1), 0, np.zeros, ())
     for config in configs:
         fields = dict(config)
         name = fields.pop("name", None)

@@ -2,20 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from vla_jax.data.episodes import split_episodes
 from vla_jax.data.index import Index
-from vla_jax.data.statistics import Statistics
+from vla_jax.data.statistics import Statistics, Streaming
 from vla_jax.data.statistics_formats import read_statistics
 from vla_jax.data.statistics_merge import merge_statistics
+from vla_jax.data.windows import merge_actions, window_and_chunk
+
+_BLOCK = 65536  # steps at a time
 
 
 def choose_statistics(
-    indexes: Sequence[Index], files: Sequence[str], weights: Sequence[float] | None
+    indexes: Sequence[Index],
+    files: Sequence[str],
+    skips: Sequence[int],
+    weights: Sequence[float] | None,
 ) -> tuple[Mapping[str, Statistics], ...]:
     """Per data set: statistics of "action" and "proprio".
 
     Args:
         indexes: the data sets.
         files: per data set a file of octo, openpi or LeRobot, or "" for its own.
+        skips: recorded steps per step of the policy; a file is taken as it is.
         weights: of the mixture, to normalize every data set by the statistics of the
             mixture; None for each by those of its own.
 
@@ -24,11 +34,15 @@ def choose_statistics(
             sets of different widths are to be shared.
     """
     parts = []
-    for index, file in zip(indexes, files, strict=True):
+    for index, file, skip in zip(indexes, files, skips, strict=True):
         if file:
             parts.append(_read(index, file))
-        else:
-            parts.append(index.statistics if weights is None else index.streaming)
+            continue
+        own = dict(index.statistics if weights is None else index.streaming)
+        if skip > 1:
+            merged = stream_merged_actions(index, skip)
+            own["action"] = merged.finish() if weights is None else merged
+        parts.append(own)
     if weights is None:
         return tuple(parts)
     shared = {}
@@ -41,6 +55,26 @@ def choose_statistics(
                 f"data.share_statistics cannot merge the {key} of {names}: {error}"
             ) from error
     return (shared,) * len(parts)
+
+
+def stream_merged_actions(index: Index, skip: int) -> Streaming:
+    """Statistics of the actions of training episodes, `skip` of them made one.
+
+    Relative actions add up, so theirs differ from those of the recorded actions.
+    """
+    relative = np.array([kind == "relative" for kind in index.spec.action])
+    episodes = split_episodes(index, "train")
+    streaming = Streaming(len(relative))
+    for start in range(0, episodes.num_samples, _BLOCK):
+        stop = min(start + _BLOCK, episodes.num_samples)
+        place = episodes.locate(np.arange(start, stop))
+        _, _, future, real = window_and_chunk(
+            place.step, place.length, window=1, chunk=1, skip=skip
+        )
+        action = index.action.take(place.first_step[:, None] + future, axis=0)
+        np.copyto(action, 0.0, where=~real[:, :, None] & relative)
+        streaming.update(merge_actions(action, real, relative, skip)[0][:, 0])
+    return streaming
 
 
 def _read(index: Index, file: str) -> dict[str, Statistics]:
