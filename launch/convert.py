@@ -27,6 +27,7 @@ flags.DEFINE_list("resize", None, "Height and width of the pictures, such as 224
 flags.DEFINE_list("state", [], "Observations that make up the proprio, in order.")
 flags.DEFINE_list("cameras", [], "Images to convert; all if left out.")
 flags.DEFINE_string("instruction", None, "Of every episode, whatever the source says.")
+flags.DEFINE_integer("workers", 2, "Episodes converted at a time.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
@@ -41,7 +42,9 @@ def main(argv: list[str]) -> None:
             instruction=FLAGS.instruction,
         )
         resize = _size(FLAGS.resize)
-        folder, spec = convert(layout, FLAGS.out, FLAGS.name, resize=resize)
+        folder, spec = convert(
+            layout, FLAGS.out, FLAGS.name, resize=resize, num_threads=FLAGS.workers
+        )
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

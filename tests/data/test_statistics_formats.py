@@ -201,6 +201,12 @@ def test_training_can_normalize_by_a_file(tmp_path):
     assert source.statistics[0]["action"].mean.tolist() == [1.0] * 4
     stored = source.metadata()["datasets"][0]["statistics"]["proprio"]
     assert (stored["std"], stored["min"]) == ([2.0] * 4, [None] * 4)
+    stats = wide | {"min": [0.0] * 4, "max": [3.0] * 4}
+    several = {"a": {"action": wide}, "b": {"action": stats, "proprio": stats}}
+    other = _write(tmp_path / "b.json", several | {"c": {"action": stats}})
+    named = dataset | {"statistics": f"{other}#b"}
+    source = open_source(config | {"datasets": (named,)})
+    assert source.statistics[0]["action"].max.tolist() == [3.0] * 4
     config["normalization"]["action"] = "min_max"
     with pytest.raises(ValueError, match="needs min and max"):
         open_source(config)

@@ -24,7 +24,8 @@ def choose_statistics(
 
     Args:
         indexes: the data sets.
-        files: per data set a file of octo, openpi or LeRobot, or "" for its own.
+        files: per data set a file of octo, openpi or LeRobot, or "" for its own; a
+            data set of an octo file of several is named by `file.json#name`.
         skips: recorded steps per step of the policy; a file is taken as it is.
         weights: of the mixture, to normalize every data set by the statistics of the
             mixture; None for each by those of its own.
@@ -79,7 +80,8 @@ def stream_merged_actions(index: Index, skip: int) -> Streaming:
 
 def _read(index: Index, file: str) -> dict[str, Statistics]:
     """Statistics from a file, checked against the data set they are to normalize."""
-    statistics = read_statistics(file)
+    path, _, dataset = file.partition("#")
+    statistics = read_statistics(path, dataset=dataset or None)
     for key in ("action", "proprio"):
         expected = getattr(index, key).shape[1]
         if key not in statistics:

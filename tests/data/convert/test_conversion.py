@@ -8,6 +8,7 @@ import pytest
 from tests import fake
 from tests.data.convert import sources
 from vla_jax.data.batch import make_batch
+from vla_jax.data.convert import lerobot
 from vla_jax.data.convert.conversion import convert
 from vla_jax.data.convert.hdf5 import read_layout
 from vla_jax.data.convert.layout import feature_name, standard_cameras
@@ -41,6 +42,21 @@ def test_an_interrupted_conversion_continues(tmp_path):
     whole, _ = convert(layout, tmp_path / "again", "robot", progress=False)
     for file in whole.iterdir():
         assert (folder / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("form", ["hdf5", "lerobot"])
+def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path, form):
+    if form == "hdf5":
+        layout = read_layout(sources.write_libero(tmp_path / "a.hdf5", (3, 2, 1)))
+    else:
+        layout = lerobot.read_layout(sources.write_lerobot(tmp_path / "so", (4, 3, 2)))
+    one, three = (
+        convert(layout, tmp_path / str(n), "robot", num_threads=n, progress=False)[0]
+        for n in (1, 3)
+    )
+    assert len(list(one.iterdir())) >= 3
+    for file in one.iterdir():
+        assert (three / file.name).read_bytes() == file.read_bytes()
 
 
 def test_other_settings_start_anew(tmp_path):

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def convert(
     name: str,
     *,
     resize: tuple[int, int] | None = None,
+    num_threads: int = 1,
     progress: bool = True,
 ) -> tuple[Path, Path]:
     """Converts a source, or continues a conversion that was interrupted.
@@ -51,6 +53,7 @@ def convert(
         out: folder that will hold `<name>/1.0.0/`.
         name: of the data set, lower case with underscores.
         resize: height and width of the pictures; as they are when None.
+        num_threads: episodes converted at a time; the result does not depend on it.
         progress: show a progress bar.
 
     Returns:
@@ -75,15 +78,7 @@ def convert(
     files = [
         staging / f"{number:06d}.episode" for number in range(len(layout.episodes))
     ]
-    bar = tqdm(total=len(files), unit="episode", desc=name, disable=not progress)
-    with bar:
-        for key, file in zip(layout.episodes, files, strict=True):
-            if not file.exists():
-                payload = _convert_episode(layout, key, features, resize)
-                temporary = file.with_suffix(".partial")
-                temporary.write_bytes(payload)
-                os.replace(temporary, file)
-            bar.update()
+    _stage(layout, features, resize, files, num_threads, progress)
     description = layout.description
     with RLDSWriter(
         out, name, features, _METADATA, version=VERSION, description=description
@@ -110,6 +105,42 @@ def step_features(layout: Layout, resize: tuple[int, int] | None) -> dict:
         "is_last": Tensor(np.bool_),
         "is_terminal": Tensor(np.bool_),
     }
+
+
+def _stage(
+    layout: Layout,
+    features: dict,
+    resize: tuple[int, int] | None,
+    files: list[Path],
+    num_threads: int,
+    progress: bool,
+):
+    """Converts the episodes that have no file yet, each into its own."""
+
+    def stage(number: int):
+        payload = _convert_episode(layout, layout.episodes[number], features, resize)
+        temporary = files[number].with_suffix(".partial")
+        temporary.write_bytes(payload)
+        os.replace(temporary, files[number])
+
+    missing = [number for number, file in enumerate(files) if not file.exists()]
+    with (
+        tqdm(
+            total=len(files),
+            initial=len(files) - len(missing),
+            unit="episode",
+            disable=not progress,
+        ) as bar,
+        # Decoding and encoding pictures runs without the interpreter lock.
+        ThreadPoolExecutor(num_threads, "convert") as pool,
+    ):
+        futures = [pool.submit(stage, number) for number in missing]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _convert_episode(
