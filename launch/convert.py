@@ -1,7 +1,7 @@
 """Converts demonstrations to RLDS, ready to train on.
 
     python launch/convert.py --from=hdf5 --source=~/libero_goal --out=data \
-        --name=libero_goal --resize=224,224
+        --name=libero_goal --resize=224,224 --rotate
     python launch/convert.py --from=lerobot --source=~/so101_pick --out=data \
         --name=so101_pick
 
@@ -24,6 +24,7 @@ flags.DEFINE_string("source", None, "Its file or folder.", required=True)
 flags.DEFINE_string("out", None, "Folder for <name>/1.0.0/.", required=True)
 flags.DEFINE_string("name", None, "Of the data set, such as my_robot.", required=True)
 flags.DEFINE_list("resize", None, "Height and width of the pictures, such as 224,224.")
+flags.DEFINE_bool("rotate", False, "Turn the pictures by 180 degrees.")
 flags.DEFINE_list("state", [], "Observations that make up the proprio, in order.")
 flags.DEFINE_list("cameras", [], "Images to convert; all if left out.")
 flags.DEFINE_string("instruction", None, "Of every episode, whatever the source says.")
@@ -43,7 +44,12 @@ def main(argv: list[str]) -> None:
         )
         resize = _size(FLAGS.resize)
         folder, spec = convert(
-            layout, FLAGS.out, FLAGS.name, resize=resize, num_threads=FLAGS.workers
+            layout,
+            FLAGS.out,
+            FLAGS.name,
+            resize=resize,
+            rotate=FLAGS.rotate,
+            num_threads=FLAGS.workers,
         )
     except ValueError as error:
         sys.exit(f"error: {error}")

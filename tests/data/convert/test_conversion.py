@@ -9,9 +9,10 @@ from tests import fake
 from tests.data.convert import sources
 from vla_jax.data.batch import make_batch
 from vla_jax.data.convert import lerobot
-from vla_jax.data.convert.conversion import convert
+from vla_jax.data.convert.conversion import convert, encode_picture
 from vla_jax.data.convert.hdf5 import read_layout
 from vla_jax.data.convert.layout import feature_name, standard_cameras
+from vla_jax.data.image import decode
 from vla_jax.data.source import open_source
 
 
@@ -93,6 +94,22 @@ def test_training_reads_what_was_converted(tmp_path):
     assert batch["observation"]["image_mask"]["wrist"][:, -1].all()
     assert batch["action"].shape == (2, 3, 7)
     assert batch["task"]["token_mask"].any(axis=1).all()
+
+
+def test_pictures_are_turned_and_resized():
+    image = np.zeros((8, 16, 3), np.uint8)
+    image[:4] = 250
+    as_jpeg = sources.jpeg(image)
+    assert encode_picture(as_jpeg, resize=None, rotate=False) == as_jpeg
+    assert encode_picture(as_jpeg, resize=(8, 16), rotate=False) == as_jpeg
+    for source in (image, as_jpeg):
+        turned = decode(encode_picture(source, resize=(4, 4), rotate=True))
+        assert turned.shape == (4, 4, 3)
+        assert turned[0].max() < 20 and turned[3].min() > 230
+    gray = sources.jpeg(image[:, :, 0])
+    assert decode(encode_picture(gray, resize=None, rotate=False)).shape == (8, 16, 3)
+    with pytest.raises(ValueError, match="neither JPEG nor PNG"):
+        encode_picture(b"no picture", resize=None, rotate=False)
 
 
 def test_cameras_get_standard_names():

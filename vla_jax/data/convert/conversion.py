@@ -11,7 +11,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -43,6 +43,7 @@ def convert(
     name: str,
     *,
     resize: tuple[int, int] | None = None,
+    rotate: bool = False,
     num_threads: int = 1,
     progress: bool = True,
 ) -> tuple[Path, Path]:
@@ -53,6 +54,7 @@ def convert(
         out: folder that will hold `<name>/1.0.0/`.
         name: of the data set, lower case with underscores.
         resize: height and width of the pictures; as they are when None.
+        rotate: turn the pictures by 180 degrees, as LIBERO's are for training.
         num_threads: episodes converted at a time; the result does not depend on it.
         progress: show a progress bar.
 
@@ -70,7 +72,7 @@ def convert(
     features = step_features(layout, resize)
     # Refuses a bad name and a folder that exists before any work is done.
     RLDSWriter(out, name, features, _METADATA, version=VERSION).abort()
-    staging = out / f".{name}.converting-{_digest(layout, resize)}"
+    staging = out / f".{name}.converting-{_digest(layout, resize, rotate)}"
     for stale in out.glob(f".{name}.converting-*"):
         if stale != staging:
             shutil.rmtree(stale)
@@ -78,7 +80,11 @@ def convert(
     files = [
         staging / f"{number:06d}.episode" for number in range(len(layout.episodes))
     ]
-    _stage(layout, features, resize, files, num_threads, progress)
+
+    def encode(image: bytes | np.ndarray) -> bytes:
+        return encode_picture(image, resize=resize, rotate=rotate)
+
+    _stage(layout, features, encode, files, num_threads, progress)
     description = layout.description
     with RLDSWriter(
         out, name, features, _METADATA, version=VERSION, description=description
@@ -107,10 +113,38 @@ def step_features(layout: Layout, resize: tuple[int, int] | None) -> dict:
     }
 
 
+def encode_picture(
+    image: bytes | np.ndarray, *, resize: tuple[int, int] | None, rotate: bool
+) -> bytes:
+    """A color JPEG of a picture; one that needs no change is kept byte by byte.
+
+    Args:
+        image: encoded, or uint8 `[h, w, 3]`.
+        resize: height and width; as it is when None.
+        rotate: turn it by 180 degrees.
+
+    Raises:
+        ValueError: for bytes that are no picture.
+    """
+    if isinstance(image, bytes):
+        if image.startswith(IMAGE_MAGIC["jpeg"]) and not rotate:
+            with PILImage.open(io.BytesIO(image)) as header:
+                size, is_color = (header.height, header.width), header.mode == "RGB"
+            if is_color and resize in (None, size):
+                return image
+        image = decode(image)
+    if rotate:
+        image = image[::-1, ::-1]
+    image = np.ascontiguousarray(image)
+    if resize is not None:
+        image = resize_image(image, *resize)
+    return simplejpeg.encode_jpeg(image, quality=JPEG_QUALITY)
+
+
 def _stage(
     layout: Layout,
     features: dict,
-    resize: tuple[int, int] | None,
+    encode: Callable[[bytes | np.ndarray], bytes],
     files: list[Path],
     num_threads: int,
     progress: bool,
@@ -118,7 +152,7 @@ def _stage(
     """Converts the episodes that have no file yet, each into its own."""
 
     def stage(number: int):
-        payload = _convert_episode(layout, layout.episodes[number], features, resize)
+        payload = _convert_episode(layout, layout.episodes[number], features, encode)
         temporary = files[number].with_suffix(".partial")
         temporary.write_bytes(payload)
         os.replace(temporary, files[number])
@@ -144,25 +178,25 @@ def _stage(
 
 
 def _convert_episode(
-    layout: Layout, key: EpisodeKey, features: dict, resize: tuple[int, int] | None
+    layout: Layout, key: EpisodeKey, features: dict, encode: Callable
 ) -> bytes:
     try:
-        steps = _steps(layout.read(key), resize)
+        steps = _steps(layout.read(key), encode)
         place = str(dataclasses.replace(key, file=Path(key.file).name))
         return encode_episode(features, _METADATA, steps, {"source": place})
     except (ValueError, OSError, KeyError) as error:
         hint = ""
-        if "image of" in str(error) and resize is None:
+        if "image of" in str(error):
             hint = " Pictures of several sizes need --resize=H,W."
         raise ValueError(f"Episode {key} cannot be converted: {error}{hint}") from error
 
 
-def _steps(episode: SourceEpisode, resize: tuple[int, int] | None) -> dict:
+def _steps(episode: SourceEpisode, encode: Callable) -> dict:
     """The steps of an episode as the writer takes them."""
     num_steps = len(episode.action)
     last = np.arange(num_steps) == num_steps - 1
     images = {
-        f"image_{feature_name(camera)}": [_encode(image, resize) for image in images]
+        f"image_{feature_name(camera)}": [encode(image) for image in images]
         for camera, images in episode.images.items()
     }
     return {
@@ -177,20 +211,7 @@ def _steps(episode: SourceEpisode, resize: tuple[int, int] | None) -> dict:
     }
 
 
-def _encode(image: bytes | np.ndarray, resize: tuple[int, int] | None) -> bytes:
-    """A JPEG; one that has the right size already is kept byte by byte."""
-    if isinstance(image, bytes):
-        with PILImage.open(io.BytesIO(image)) as header:
-            size = (header.height, header.width)
-        if image.startswith(IMAGE_MAGIC["jpeg"]) and resize in (None, size):
-            return image
-        image = decode(image)
-    if resize is not None:
-        image = resize_image(np.ascontiguousarray(image), *resize)
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=JPEG_QUALITY)
-
-
-def _digest(layout: Layout, resize: tuple[int, int] | None) -> str:
+def _digest(layout: Layout, resize: tuple[int, int] | None, rotate: bool) -> str:
     """Changes with the settings, the episodes and the files they are in."""
     content = {
         "episodes": [str(key) for key in layout.episodes],
@@ -202,7 +223,7 @@ def _digest(layout: Layout, resize: tuple[int, int] | None) -> str:
             layout.description,
             layout.settings,
         ],
-        "resize": resize,
+        "pictures": [resize, rotate],
     }
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
