@@ -17,6 +17,7 @@ from vla_jax.data import build as build_module
 from vla_jax.data import index as index_module
 from vla_jax.data.index import Index
 from vla_jax.data.standardize import DATASETS, DatasetSpec
+from vla_jax.data.statistics_formats import read_statistics
 from vla_jax.data.tfrecord import CorruptRecord
 from vla_jax.data.write import Image, RLDSWriter, Tensor
 
@@ -361,3 +362,14 @@ def test_tiny_ranges_are_named_while_indexing(tmp_path, capsys):
 def test_the_sketches_of_the_statistics_are_kept(index):
     for key, streaming in index.streaming.items():
         assert streaming.finish().to_json() == index.statistics[key].to_json()
+
+
+def test_the_command_writes_statistics_for_other_libraries(folder, index, tmp_path):
+    command = [sys.executable, str(ROOT / "launch" / "index.py")]
+    command += [f"--data_dir={folder}", f"--statistics_out={tmp_path}"]
+    for form, file in (("openpi", "norm_stats.json"), ("lerobot", "stats.json")):
+        flags = [f"--statistics_format={form}"]
+        result = subprocess.run([*command, *flags], capture_output=True, text=True)
+        assert f"Wrote {tmp_path / file}" in result.stdout, result.stderr
+        mean = read_statistics(tmp_path / file)["action"].mean
+        np.testing.assert_array_equal(mean, index.statistics["action"].mean)
