@@ -12,6 +12,7 @@ import sys
 from absl import app, flags
 
 from vla_jax.data.index import open_index
+from vla_jax.data.statistics_formats import FORMATS, write_statistics
 from vla_jax.data.validate import validate
 
 _DATA_DIR = flags.DEFINE_string(
@@ -40,6 +41,12 @@ _SKIP_CORRUPT = flags.DEFINE_bool(
 _VALIDATE = flags.DEFINE_bool(
     "validate", False, "Check the data set and report what would spoil training."
 )
+_STATISTICS_OUT = flags.DEFINE_string(
+    "statistics_out", None, "File or folder to write the statistics to."
+)
+_STATISTICS_FORMAT = flags.DEFINE_enum(
+    "statistics_format", "octo", FORMATS, "Library whose file --statistics_out is."
+)
 
 
 def main(argv):
@@ -61,6 +68,17 @@ def main(argv):
         f"{index.path}: {index.num_episodes:,} episodes, {index.num_steps:,} steps, "
         f"{len(index.cameras)} cameras{note}"
     )
+    if _STATISTICS_OUT.value:
+        try:
+            file = write_statistics(
+                _STATISTICS_OUT.value,
+                index.statistics,
+                _STATISTICS_FORMAT.value,
+                num_trajectories=len(index.split_episodes("train")),
+            )
+        except ValueError as error:
+            sys.exit(f"{error}")
+        print(f"Wrote {file}")
     if not _VALIDATE.value:
         return
     table, findings = validate(index)

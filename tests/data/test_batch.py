@@ -5,11 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests import fake
-from vla_jax.data.batch import make_batch, window_and_chunk
+from vla_jax.data.batch import make_batch
 from vla_jax.data.image import decode
 from vla_jax.data.source import open_source
 from vla_jax.data.statistics import unnormalize
@@ -35,40 +33,6 @@ def make_source(*folders, **changes):
 def samples(source, count, dataset=0, **options):
     rows = np.full(count, dataset, np.int32)
     return make_batch(source, rows, np.arange(count), **options)
-
-
-def test_window_and_chunk_on_three_steps():
-    step, length = np.array([0, 1, 2]), np.array([3, 3, 3])
-    past, frame_mask, future, action_mask = window_and_chunk(
-        step, length, window=2, chunk=2
-    )
-    np.testing.assert_array_equal(past, [[0, 0], [0, 1], [1, 2]])
-    np.testing.assert_array_equal(frame_mask, [[0, 1], [1, 1], [1, 1]])
-    np.testing.assert_array_equal(future, [[0, 1], [1, 2], [2, 2]])
-    np.testing.assert_array_equal(action_mask, [[1, 1], [1, 1], [1, 0]])
-
-
-@given(
-    length=st.integers(1, 20),
-    window=st.integers(1, 5),
-    chunk=st.integers(1, 25),
-    data=st.data(),
-)
-def test_window_ends_and_chunk_starts_at_the_step(length, window, chunk, data):
-    step = data.draw(st.integers(0, length - 1))
-    past, frame_mask, future, action_mask = (
-        row[0]
-        for row in window_and_chunk(
-            np.array([step]), np.array([length]), window=window, chunk=chunk
-        )
-    )
-    assert past[-1] == step and frame_mask[-1]
-    assert future[0] == step and action_mask[0]
-    for indices in (past, future):
-        assert indices.min() >= 0 and indices.max() < length
-        assert set(np.diff(indices)) <= {0, 1}
-    assert frame_mask.sum() == min(window, step + 1)
-    assert action_mask.sum() == min(chunk, length - step)
 
 
 def test_every_step_of_every_episode_starts_a_sample(source):
@@ -317,3 +281,22 @@ def test_broken_image_is_named_with_data_set_camera_episode_and_step(source):
 def copy_index(index):
     kind, arguments = index.__reduce__()
     return kind(*arguments)
+
+
+def test_instructions_are_dropped_in_training_only_and_by_the_seed(folder):
+    text = {"length": 8, "model": "", "dropout": 0.25}
+    source = make_source(folder, text=text)
+
+    def kept(seed, numbers, split="train"):
+        dataset = np.zeros(len(numbers), int)
+        batch = make_batch(source, dataset, np.array(numbers), split=split, seed=seed)
+        tokens, mask = batch["task"]["tokens"], batch["task"]["token_mask"].any(axis=1)
+        assert not tokens[~mask].any()
+        return mask
+
+    drawn = np.stack([kept(seed, range(12)) for seed in range(100)])
+    assert 0.7 < drawn.mean() < 0.8
+    np.testing.assert_array_equal(kept(5, [7, 2]), drawn[5, [7, 2]])
+    assert kept(0, [0, 1], "validation").all()
+    with pytest.raises(ValueError, match=r"data.text.dropout is 1.*below 1"):
+        make_source(folder, text=text | {"dropout": 1})

@@ -17,8 +17,9 @@ from vla_jax.data import build as build_module
 from vla_jax.data import index as index_module
 from vla_jax.data.index import Index
 from vla_jax.data.standardize import DATASETS, DatasetSpec
+from vla_jax.data.statistics_formats import read_statistics
 from vla_jax.data.tfrecord import CorruptRecord
-from vla_jax.data.write import RLDSWriter, Tensor
+from vla_jax.data.write import Image, RLDSWriter, Tensor
 
 SPEC = DATASETS["metaworld"]
 ROOT = Path(__file__).parents[2]
@@ -329,3 +330,46 @@ def test_an_error_of_a_users_function_names_the_episode(folder, tmp_path):
     with pytest.raises(KeyError) as error:
         fake.open_index(folder, spec, out=tmp_path / "index")
     assert "in episode 0 of" in error.value.__notes__[0]
+
+
+def test_tiny_ranges_are_named_while_indexing(tmp_path, capsys):
+    features = {"image": Image(8, 8), "x": Tensor(np.float32, (2,))}
+    with RLDSWriter(tmp_path, "still", features) as writer:
+        for episode in range(2):
+            x = np.array([[episode, 0.5], [3, 0.5]], np.float32)
+            images = [fake.image(episode, t) for t in range(2)]
+            writer.write("train", {"image": images, "x": x})
+    spec = DatasetSpec(
+        name="still",
+        cameras={"primary": "steps/image"},
+        action=("relative", "relative"),
+        control_hz=5.0,
+        standardize=lambda raw: {
+            "proprio": raw.arrays["steps/x"][:, :1],
+            "action": raw.arrays["steps/x"],
+            "language": ["wait"],
+        },
+        holdout=0.0,
+    )
+    fake.open_index(writer.folder, spec)
+    warnings = [line for line in capsys.readouterr().out.split("\n") if "Warn" in line]
+    assert warnings == [
+        "Warning: action dimension 1 of data set 'still' hardly varies, from 0.5 to "
+        "0.5: it is normalized to 0."
+    ]
+
+
+def test_the_sketches_of_the_statistics_are_kept(index):
+    for key, streaming in index.streaming.items():
+        assert streaming.finish().to_json() == index.statistics[key].to_json()
+
+
+def test_the_command_writes_statistics_for_other_libraries(folder, index, tmp_path):
+    command = [sys.executable, str(ROOT / "launch" / "index.py")]
+    command += [f"--data_dir={folder}", f"--statistics_out={tmp_path}"]
+    for form, file in (("openpi", "norm_stats.json"), ("lerobot", "stats.json")):
+        flags = [f"--statistics_format={form}"]
+        result = subprocess.run([*command, *flags], capture_output=True, text=True)
+        assert f"Wrote {tmp_path / file}" in result.stdout, result.stderr
+        mean = read_statistics(tmp_path / file)["action"].mean
+        np.testing.assert_array_equal(mean, index.statistics["action"].mean)

@@ -8,7 +8,7 @@ import pytest
 from tests import fake, fake_robot
 from vla_jax.data.batch import make_batch
 from vla_jax.data.image import decode
-from vla_jax.data.labels import steps_to_event
+from vla_jax.data.labels import draw_goal, steps_to_event
 from vla_jax.data.loader import train_batches
 from vla_jax.data.source import open_source
 
@@ -148,6 +148,39 @@ def test_random_offsets_differ_and_depend_on_seed_and_sample_only(robot):
     np.testing.assert_array_equal(label(every, [0])["offset"], [[1, 2, 3]])
 
 
+def test_goals_are_later_steps_and_the_last_step_is_its_own():
+    step, length = np.array([0, 0, 0, 0, 3, 4, 0]), np.array([5] * 6 + [1])
+    chance = np.array([0, 3, 4, 7, 9, 9, 9], np.uint64)
+    goal = draw_goal(step, length, chance)
+    np.testing.assert_array_equal(goal, [1, 4, 1, 4, 1, 0, 0])
+
+
+def test_goal_images_are_the_images_of_those_steps(robot):
+    source = make_source(robot, {"name": "goal_image", "cameras": ("primary",)})
+    index, seen = source.indexes[0], set()
+    for seed in range(30):
+        goal = label(source, range(12), seed=seed)
+        offset = goal["offset"][:, 0]
+        assert goal["image_mask"]["primary"].all()
+        assert goal["image"]["primary"].shape == (12, 1, 8, 8, 3)
+        seen.add(offset[0])
+        assert offset[7] == offset[11] == 0  # the last steps of the two episodes
+        assert np.all(np.arange(8) + offset[:8] <= 7)
+        for row in (0, 5, 11):
+            expected = decode(index.read_image("primary", row + offset[row]))
+            np.testing.assert_array_equal(goal["image"]["primary"][row, 0], expected)
+    assert seen == {1, 2, 3, 4, 5, 6, 7}
+    again = label(source, [9, 2], seed=29)["offset"][:, 0]
+    np.testing.assert_array_equal(again, offset[[9, 2]])
+
+
+def test_goal_images_of_a_missing_camera_are_black_and_masked(robot, metaworld):
+    config = {"name": "goal_image", "cameras": ["wrist"]}
+    goal = label(make_source(robot, config, others=(metaworld,)), [0, 0], [0, 1])
+    np.testing.assert_array_equal(goal["image_mask"]["wrist"], [[False], [True]])
+    assert not goal["image"]["wrist"][0].any() and goal["image"]["wrist"][1].any()
+
+
 def test_hosts_draw_the_offsets_that_one_host_would(robot):
     config = {"name": "future_frames", "offsets": "random:2", "cameras": ["primary"]}
     source = make_source(robot, config, num_threads=2, prefetch=1)
@@ -189,6 +222,7 @@ FRAMES = {"name": "future_frames", "offsets": (1,), "cameras": ("primary",)}
         ([FRAMES, FRAMES], "'future_frames' stands in data.labels twice"),
         ([{**FRAMES, "cameras": ("wrist",)}], r"\('wrist',\).*\['primary'\]"),
         ([{**FRAMES, "cameras": "primary"}], "give a tuple of some"),
+        ([{"name": "goal_image", "cameras": ()}], r"'goal_image'.*\['primary'\]"),
         ([{**FRAMES, "offsets": (0,)}], r"\(0,\).*at least 1"),
         ([{**FRAMES, "offsets": ()}], "give a tuple of whole numbers"),
         ([{**FRAMES, "offsets": "random:4"}], "count of 1 to 3"),

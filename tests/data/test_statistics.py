@@ -143,6 +143,27 @@ def test_unnormalize_inverts_normalize(kind):
     np.testing.assert_allclose(back, x, rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("min_max_clipped", [[1.0, -1.0, 0.0]]), ("quantile_clipped", [[1.0, -1.0, 0.0]])],
+)
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_clipped_kinds_stay_within_one(kind, expected, array):
+    x = array(np.array([[9.0, -8.0, 5.0]], np.float32))
+    np.testing.assert_allclose(normalize(x, STATS, kind), expected)
+    inside = array(np.array([[0.0, 1.5, 5.0]], np.float32))
+    plain = kind.removesuffix("_clipped")
+    np.testing.assert_array_equal(
+        normalize(inside, STATS, kind), normalize(inside, STATS, plain)
+    )
+    mask = np.array([False, True, True])
+    assert normalize(x, STATS, kind, mask)[0, 0] == 9.0
+    np.testing.assert_allclose(
+        unnormalize(normalize(x, STATS, "min_max_clipped"), STATS, "min_max_clipped"),
+        [[5.0, -1.0, 5.0]],
+    )
+
+
 def test_a_constant_becomes_zero_and_comes_back_as_its_mean():
     x = np.array([[0.0, 0.0, 77.0]], np.float32)
     for kind in ("mean_std", "min_max", "quantile"):

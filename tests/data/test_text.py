@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_jax.data.instruction_corpus import META_WORLD, make_corpus
-from vla_jax.data.text import PAD, UNKNOWN, Tokenizer, normalize_text, train_tokenizer
+from vla_jax.data.text import (
+    PAD,
+    UNKNOWN,
+    Tokenizer,
+    keep_instructions,
+    normalize_text,
+    train_tokenizer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +129,12 @@ def test_what_is_no_tokenizer_is_named(tmp_path):
         train_tokenizer(["open the drawer"], 100)
     with pytest.raises(ValueError, match="without any sentence"):
         train_tokenizer([" "], 500)
+
+
+def test_instructions_are_kept_by_chance():
+    top = np.uint64(2**64 - 1)
+    chance = np.array([0, 2**62 - 2048, 2**62, 2**63, top], np.uint64)
+    np.testing.assert_array_equal(
+        keep_instructions(chance, 0.25), [False, False, True, True, True]
+    )
+    assert keep_instructions(chance, 0.0).all()

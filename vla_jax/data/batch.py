@@ -15,27 +15,10 @@ from vla_jax.data.sampler import hash_numbers
 from vla_jax.data.source import Source
 from vla_jax.data.statistics import action_mask as normalized_dimensions
 from vla_jax.data.statistics import normalize
+from vla_jax.data.text import keep_instructions
+from vla_jax.data.windows import merge_actions, window_and_chunk
 
-
-def window_and_chunk(step, length, *, window: int, chunk: int):
-    """Gives each sampled step its past frames and its future actions.
-
-    Args:
-      step: int [b], a step of its episode.
-      length: int [b], the number of steps of that episode.
-      window: number of past and present frames the policy sees.
-      chunk: number of actions it predicts.
-
-    Returns:
-      indices into the episode and what is real: `past [b window]`, oldest first,
-      clamped at the first frame with `frame_mask` False before it; `future [b chunk]`,
-      clamped at the last action with `action_mask` False after it. In the order `past,
-      frame_mask, future, action_mask`.
-    """
-    past = step[:, None] + np.arange(1 - window, 1)
-    future = step[:, None] + np.arange(chunk)
-    last = length[:, None] - 1
-    return np.maximum(past, 0), past >= 0, np.minimum(future, last), future <= last
+_DROPOUT = 0x64726F70  # keeps these draws apart from others of the same seed
 
 
 def make_batch(
@@ -62,7 +45,8 @@ def make_batch(
       dataset: int32 [b], position in `source.indexes`.
       sample: int64 [b], number of the sample within the split of its data set.
       split: "train" or "validation".
-      seed: chooses among alternative phrasings of an instruction, and in labels.
+      seed: chooses among alternative phrasings of an instruction, which of them are
+        left out in training (`data.text.dropout`), and in labels.
       run: `map`, or a parallel function like it.
       empty: where the uint8 arrays for images come from; new memory if left out.
 
@@ -80,7 +64,8 @@ def make_batch(
         rows = np.flatnonzero(dataset == number)
         place = source.episodes(split)[number].locate(sample[rows])
         _fill_numbers(source, number, place, rows, batch)
-        _fill_instructions(source, number, place, rows, seed, batch)
+        dropout = source.text_dropout if split == "train" else 0.0
+        _fill_instructions(source, number, place, rows, seed, dropout, batch)
         if source.camera_matrices:
             _fill_cameras(source, number, place, rows, batch["observation"])
         frames += _find_frames(source, number, place, rows, batch["observation"])
@@ -93,6 +78,7 @@ def make_batch(
         source.image_size,
         seed,
         empty,
+        source.skips,
     )
     for name, label in source.labels.items():
         batch["labels"][name], some = label(samples)
@@ -150,13 +136,18 @@ def _fill_numbers(source, number, place, rows, batch):
     """Proprio and actions, normalized, with their masks."""
     index, statistics = source.indexes[number], source.statistics[number]
     past, frame_mask, future, real = window_and_chunk(
-        place.step, place.length, window=source.window, chunk=source.chunk
+        place.step,
+        place.length,
+        window=source.window,
+        chunk=source.chunk,
+        skip=source.skips[number],
     )
     first = place.first_step[:, None]
     proprio = index.proprio.take(first + past, axis=0)  # [b t p]
-    action = index.action.take(first + future, axis=0)  # [b c a]
+    action = index.action.take(first + future, axis=0)  # [b c*skip a]
     relative = np.array([kind == "relative" for kind in index.spec.action])
     np.copyto(action, 0.0, where=~real[:, :, None] & relative)
+    action, real = merge_actions(action, real, relative, source.skips[number])
     proprio = normalize(proprio, statistics["proprio"], source.normalization["proprio"])
     action = normalize(
         action,
@@ -173,7 +164,7 @@ def _fill_numbers(source, number, place, rows, batch):
     batch["step"][rows] = place.step
 
 
-def _fill_instructions(source, number, place, rows, seed, batch):
+def _fill_instructions(source, number, place, rows, seed, dropout, batch):
     """Token ids of one of the phrasings that a step has; none where it has none."""
     language = source.indexes[number].language
     phrasings = language[place.first_step + place.step]
@@ -186,6 +177,9 @@ def _fill_instructions(source, number, place, rows, seed, batch):
         choice = chance % np.maximum(num_phrasings, 1).astype(np.uint64)
     chosen = phrasings[np.arange(len(rows)), choice]
     has = chosen >= 0
+    if dropout > 0:
+        chance = hash_numbers(seed, _DROPOUT, number, place.first_step + place.step)
+        has &= keep_instructions(chance, dropout)
     tokens, token_mask = source.instructions[number]
     batch["task"]["tokens"][rows[has]] = tokens[chosen[has]]
     batch["task"]["token_mask"][rows[has]] = token_mask[chosen[has]]
@@ -194,7 +188,7 @@ def _fill_instructions(source, number, place, rows, seed, batch):
 def _fill_cameras(source, number, place, rows, observation):
     """Camera matrices of the window, intrinsics in pixels of the resized images."""
     index = source.indexes[number]
-    past = np.maximum(place.step[:, None] + np.arange(1 - source.window, 1), 0)
+    past = _past(source, number, place)[0]
     steps = place.first_step[:, None] + past
     for camera, out in observation["camera"].items():
         for key, matrices in index.camera_matrices.get(camera, {}).items():
@@ -208,8 +202,8 @@ def _fill_cameras(source, number, place, rows, observation):
 def _find_frames(source, number, place, rows, observation) -> list[Frame]:
     """Lists the images and depth images of one data set; fills `image_mask`."""
     index, found = source.indexes[number], []
-    past = place.step[:, None] + np.arange(1 - source.window, 1)
-    row, frame = np.nonzero(past >= 0)
+    past, frame_mask = _past(source, number, place)
+    row, frame = np.nonzero(frame_mask)
     step = place.first_step[row] + past[row, frame]
     slot = rows[row] * source.window + frame
     for camera in source.cameras:
@@ -222,6 +216,17 @@ def _find_frames(source, number, place, rows, observation) -> list[Frame]:
         _, some = find_frames(index, "depth", camera, step, slot, images)
         found += some
     return found
+
+
+def _past(source, number, place) -> tuple[np.ndarray, np.ndarray]:
+    """Steps of the window, [b t], and which of them are real."""
+    return window_and_chunk(
+        place.step,
+        place.length,
+        window=source.window,
+        chunk=1,
+        skip=source.skips[number],
+    )[:2]
 
 
 def _repeat_first_frame(observation: dict) -> None:

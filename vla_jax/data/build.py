@@ -3,6 +3,7 @@
     <out>/index.json            what the index is of, splits, statistics, counts
           <array>.npy           see `vla_jax.data.index.Index`
           languages.json
+          statistics.npz        states of the statistics, to merge over data sets
 
 Shards that are done wait in a hidden folder beside `out`; a build that was killed
 continues there. The finished index appears in one step.
@@ -32,7 +33,7 @@ from vla_jax.data.shard import ShardJob, index_shard, open_view
 from vla_jax.data.standardize import DatasetSpec
 from vla_jax.data.tfrecord import count_records
 
-FORMAT = 2  # raised whenever the content of an index changes
+FORMAT = 3  # raised whenever the content of an index changes
 VALIDATION_SPLITS = ("val", "validation", "test")
 
 _WORKER_BYTES = 64 * 2**20  # shards below this are not worth a process of their own
@@ -86,12 +87,29 @@ def build_at(
             os.replace(out, staging / "replaced")
         os.replace(merged, out)
         remove_staging(out, wanted)
+    for warning in tiny_range_warnings(spec.name, content["statistics"]):
+        print(warning)
     skipped = content["counts"]["skipped"]
     if skipped:
         print(f"Left out {skipped} corrupt episodes of {folder.path}:")
         for reason in content["corrupt"][:10]:
             print(f"  {reason}")
     return out
+
+
+def tiny_range_warnings(name: str, statistics: dict) -> list[str]:
+    """A sentence for each dimension that hardly varies.
+
+    Args:
+        name: of the data set.
+        statistics: `Statistics.to_json()` of "action" and "proprio".
+    """
+    return [
+        f"Warning: {key} dimension {d} of data set {name!r} hardly varies, from "
+        f"{stats['min'][d]:.6g} to {stats['max'][d]:.6g}: it is normalized to 0."
+        for key, stats in statistics.items()
+        for d in np.flatnonzero(stats["tiny"]).tolist()
+    ]
 
 
 def remove_staging(out: Path, wanted: dict):

@@ -26,7 +26,7 @@ from vla_jax.data.build import (
 )
 from vla_jax.data.rlds import RLDSFolder, open_rlds
 from vla_jax.data.standardize import DatasetSpec, resolve_spec
-from vla_jax.data.statistics import Statistics
+from vla_jax.data.statistics import Statistics, Streaming
 
 _OPEN_FILES = 128  # shards that one index keeps open in one process
 
@@ -101,6 +101,16 @@ class Index:
         self.depth_spans = {c: self._array(f"depth_{c}") for c in spec.depth}
         self._file = functools.lru_cache(_OPEN_FILES)(self._open)
         self._image_sizes: dict[str, tuple[int, int]] = {}
+
+    @functools.cached_property
+    def streaming(self) -> dict[str, Streaming]:
+        """The sketches behind `statistics`, from which mixtures are merged."""
+        with np.load(self.path / "statistics.npz") as file:
+            states: dict[str, dict[str, np.ndarray]] = {}
+            for name in file.files:
+                key, _, part = name.partition("/")
+                states.setdefault(key, {})[part] = file[name]
+        return {key: Streaming.from_state(state) for key, state in states.items()}
 
     def __reduce__(self):
         return Index, (self.path, self.data_path, self.spec)

@@ -19,7 +19,9 @@ from vla_jax.data.sampler import hash_numbers, permute
 from vla_jax.names import check_keys, did_you_mean
 
 _HOLD = 3  # frames that a gripper command must last to count as a change
-_OFFSETS = 0x6F6666  # keeps random offsets apart from other draws of the same seed
+# Keep draws of the same seed apart.
+_OFFSETS = 0x6F6666
+_GOALS = 0x676F616C
 
 
 class Samples(NamedTuple):
@@ -34,6 +36,8 @@ class Samples(NamedTuple):
         image_size: height and width in pixels.
         seed: of what is random; a draw depends on it and on the step, not on the row.
         empty: where the uint8 arrays for images come from.
+        skips: per data set, recorded steps per step of the policy. Offsets are given
+            and told in steps of the policy.
     """
 
     indexes: Sequence[Any]
@@ -43,6 +47,7 @@ class Samples(NamedTuple):
     image_size: tuple[int, int]
     seed: int
     empty: Callable[[tuple[int, ...]], np.ndarray]
+    skips: Sequence[int]
 
 
 Label = Callable[[Samples], tuple[dict[str, Any], list[Frame]]]
@@ -75,7 +80,7 @@ def gripper_event(samples: Samples) -> tuple[dict, list[Frame]]:
         step = place.first_step + place.step
         offset = index.next_event[step]
         real = offset >= 0
-        label["offset"][rows] = np.maximum(offset, 0)
+        label["offset"][rows] = np.maximum(offset, 0) // samples.skips[number]
         label["mask"][rows] = real
         if index.pose is not None:
             label["pose"][rows[real]] = index.pose[(step + offset)[real]]
@@ -104,7 +109,7 @@ def pose(samples: Samples, *, offsets: Sequence[int] = (0,)) -> tuple[dict, list
         index = samples.indexes[number]
         if index.pose is None:
             continue
-        ahead = place.step[:, None] + offsets
+        ahead = place.step[:, None] + offsets * samples.skips[number]
         real = ahead < place.length[:, None]
         row, column = np.nonzero(real)
         steps = place.first_step[row] + ahead[row, column]
@@ -129,13 +134,7 @@ def future_frames(
         `image`, camera to uint8 [b f h w 3], and `image_mask`, camera to bool [b f],
         which is also False where a step has no image. Black where masked.
     """
-    known = sorted({camera for index in samples.indexes for camera in index.cameras})
-    unknown = [camera for camera in cameras if camera not in known]
-    if unknown or not cameras or isinstance(cameras, str):
-        raise ValueError(
-            f"Label 'future_frames' has the cameras {cameras!r}; give a tuple of some "
-            f"of {known}."
-        )
+    _check_cameras("future_frames", cameras, samples)
     is_random = isinstance(offsets, str)
     if is_random:
         f = _count_random(offsets, samples.chunk)
@@ -160,7 +159,7 @@ def future_frames(
             offset = np.sort(1 + permute(places, samples.chunk - 1, key[:, None]))
         else:
             offset = np.broadcast_to(fixed, (len(rows), f))
-        ahead = place.step[:, None] + offset
+        ahead = place.step[:, None] + offset * samples.skips[number]
         real = ahead < place.length[:, None]
         label["offset"][rows], label["mask"][rows] = offset, real
         row, column = np.nonzero(real)
@@ -176,8 +175,61 @@ def future_frames(
     return label, found
 
 
+def goal_image(samples: Samples, *, cameras: Sequence[str]) -> tuple[dict, list[Frame]]:
+    """Images of a later step as the goal, each later step as likely, see `draw_goal`.
+
+    Returns:
+        `offset` int32 [b 1], steps from now to the goal, 0 at the last step of an
+        episode; `image`, camera to uint8 [b 1 h w 3], and `image_mask`, camera to bool
+        [b 1], False where the goal has no image. Black where masked.
+    """
+    _check_cameras("goal_image", cameras, samples)
+    b, size = samples.size, samples.image_size
+    label = {
+        "offset": np.zeros((b, 1), np.int32),
+        "image": {camera: samples.empty((b, 1, *size, 3)) for camera in cameras},
+        "image_mask": {camera: np.zeros((b, 1), bool) for camera in cameras},
+    }
+    found = []
+    for number, rows, place in samples.groups:
+        step = place.first_step + place.step
+        chance = hash_numbers(samples.seed, _GOALS, number, step)
+        offset = draw_goal(place.step, place.length, chance)
+        label["offset"][rows, 0] = -(-offset // samples.skips[number])
+        for camera in cameras:
+            exists, some = find_frames(
+                samples.indexes[number],
+                "image",
+                camera,
+                step + offset,
+                rows,
+                label["image"][camera][:, 0],
+            )
+            label["image_mask"][camera][rows, 0] = exists
+            found += some
+    return label, found
+
+
+def draw_goal(step: np.ndarray, length: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    """Steps from each step to its goal: hindsight relabelling, uniform over the future.
+
+    Args:
+        step: int [b], within the episode.
+        length: int [b], of the episode.
+        chance: uint64 [b], random bits.
+
+    Returns:
+        int64 [b] in 1 .. length - 1 - step, and 0 at the last step, which has no
+        future but itself.
+    """
+    remaining = (length - 1 - step).astype(np.int64)
+    draw = chance % np.maximum(remaining, 1).astype(np.uint64)
+    return np.where(remaining > 0, 1 + draw.astype(np.int64), 0)
+
+
 LABELS: dict[str, Callable] = {
     "future_frames": future_frames,
+    "goal_image": goal_image,
     "gripper_event": gripper_event,
     "pose": pose,
 }
@@ -192,7 +244,7 @@ def build_labels(
         ValueError: an unknown or repeated name, a missing, unknown or impossible field.
     """
     labels: dict[str, Label] = {}
-    nothing = Samples(indexes, (), 0, chunk, (1, 1), 0, np.zeros)
+    nothing = Samples(indexes, (), 0, chunk, (1, 1), 0, np.zeros, ())
     for config in configs:
         fields = dict(config)
         name = fields.pop("name", None)
@@ -230,6 +282,16 @@ def steps_to_event(gripper: np.ndarray) -> np.ndarray:
     following = np.searchsorted(event, step)  # the first event at or after the step
     steps = np.append(event, 0)[following] - step
     return np.where(following < len(event), steps, -1).astype(np.int32)
+
+
+def _check_cameras(label: str, cameras: Sequence[str], samples: Samples):
+    known = sorted({camera for index in samples.indexes for camera in index.cameras})
+    unknown = [camera for camera in cameras if camera not in known]
+    if unknown or not cameras or isinstance(cameras, str):
+        raise ValueError(
+            f"Label {label!r} has the cameras {cameras!r}; give a tuple of some of "
+            f"{known}."
+        )
 
 
 def _check_offsets(label: str, offsets: Sequence[int], *, least: int) -> np.ndarray:

@@ -95,6 +95,12 @@ def merge_shards(
         raise ValueError(
             "No episode is left for training: every one is held out or corrupt."
         )
+    states = {
+        f"{key}/{name}": array
+        for key, streaming in statistics.items()
+        for name, array in streaming.state().items()
+    }
+    np.savez(out / "statistics.npz", **states)
     return {
         "num_steps": num_steps,
         "num_episodes": num_episodes,

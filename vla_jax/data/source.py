@@ -7,59 +7,21 @@ where the data is not.
 
 import dataclasses
 import functools
-import typing
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from vla_jax.data.episodes import Episodes, split_episodes
 from vla_jax.data.index import Index, open_index
 from vla_jax.data.labels import Label, build_labels
 from vla_jax.data.mixtures import expand_mixtures
 from vla_jax.data.standardize import resolve_spec
-from vla_jax.data.statistics import NORMALIZATIONS
+from vla_jax.data.statistics import NORMALIZATIONS, normalize
+from vla_jax.data.statistics_choice import choose_statistics
 from vla_jax.data.text import Tokenizer
+from vla_jax.data.windows import choose_skip
 from vla_jax.names import check_keys, did_you_mean
-
-
-class Place(typing.NamedTuple):
-    """Where samples lie; all arrays are [b]."""
-
-    episode: np.ndarray  # number within the data set
-    step: np.ndarray  # within the episode
-    length: np.ndarray  # of the episode, in steps
-    first_step: np.ndarray  # of the episode, within the data set
-
-
-@dataclasses.dataclass(frozen=True)
-class Episodes:
-    """The episodes of one split, end to end: every step of them is one sample.
-
-    Attributes:
-        number: int32 [e], numbers within the data set.
-        length: int64 [e], in steps.
-        first_step: int64 [e], within the data set.
-        first_sample: int64 [e], within the split.
-    """
-
-    number: np.ndarray
-    length: np.ndarray
-    first_step: np.ndarray
-    first_sample: np.ndarray
-
-    @property
-    def num_samples(self) -> int:
-        return int(self.length.sum())
-
-    def locate(self, sample: np.ndarray) -> Place:
-        """Finds the steps that samples [b] start at, by bisection."""
-        row = np.searchsorted(self.first_sample, sample, side="right") - 1
-        return Place(
-            self.number[row],
-            sample - self.first_sample[row],
-            self.length[row],
-            self.first_step[row],
-        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,12 +39,17 @@ class Source:
         normalization: kind for "action" and "proprio".
         text_length: tokens of an instruction.
         truncate: cut longer instructions off instead of refusing them.
+        text_dropout: share of the training samples that lose their instruction.
+        frame_skips: per data set, recorded steps per step of the policy; 1 if empty.
         batch_size: samples per step over all hosts.
         num_threads: threads that decode images; 0 decodes in the calling thread.
         prefetch: batches made ahead.
         depth: standard names, the depth images of every batch.
         camera_matrices: whether batches have the matrices of the cameras.
         labels: by name, what training also gets to know.
+        statistics_files: per data set, where its statistics come from; empty for the
+            data set's own.
+        share_statistics: normalize all data sets alike, by the mixture's statistics.
     """
 
     indexes: tuple[Index, ...]
@@ -101,11 +68,26 @@ class Source:
     depth: tuple[str, ...] = ()
     camera_matrices: bool = False
     labels: Mapping[str, Label] = dataclasses.field(default_factory=dict)
+    statistics_files: tuple[str, ...] = ()
+    share_statistics: bool = False
+    text_dropout: float = 0.0
+    frame_skips: tuple[int, ...] = ()
+
+    @functools.cached_property
+    def skips(self) -> tuple[int, ...]:
+        """Per data set: recorded steps per step of the policy."""
+        return self.frame_skips or (1,) * len(self.indexes)
 
     @functools.cached_property
     def statistics(self) -> tuple[Mapping[str, Any], ...]:
-        """Per data set: "action" and "proprio" of its training split."""
-        return tuple(index.statistics for index in self.indexes)
+        """Per data set: "action" and "proprio" that normalize it."""
+        files = self.statistics_files or ("",) * len(self.indexes)
+        return choose_statistics(
+            self.indexes,
+            files,
+            self.skips,
+            self.weights if self.share_statistics else None,
+        )
 
     @functools.cached_property
     def action_dim(self) -> int:
@@ -148,17 +130,22 @@ class Source:
                     "weight": weight,
                     "cameras": list(index.cameras),
                     "action": list(index.spec.action),
-                    "control_hz": index.spec.control_hz,
+                    "control_hz": index.spec.control_hz / skip,
                     "num_episodes": len(episodes.number),
                     "num_steps": episodes.num_samples,
                     "action_dim": int(index.action.shape[1]),
                     "proprio_dim": int(index.proprio.shape[1]),
                     "statistics": {
-                        key: value.to_json() for key, value in index.statistics.items()
+                        key: value.to_json() for key, value in statistics.items()
                     },
                 }
-                for index, weight, episodes in zip(
-                    self.indexes, self.weights, self.episodes("train"), strict=True
+                for index, weight, episodes, statistics, skip in zip(
+                    self.indexes,
+                    self.weights,
+                    self.episodes("train"),
+                    self.statistics,
+                    self.skips,
+                    strict=True,
                 )
             ],
             "cameras": list(self.cameras),
@@ -176,9 +163,9 @@ class Source:
     @functools.cached_property
     def _episodes(self) -> dict[str, tuple[Episodes, ...]]:
         return {
-            "train": tuple(_episodes(index, "train") for index in self.indexes),
+            "train": tuple(split_episodes(index, "train") for index in self.indexes),
             "validation": tuple(
-                _episodes(index, index.validation_split) for index in self.indexes
+                split_episodes(index, index.validation_split) for index in self.indexes
             ),
         }
 
@@ -188,14 +175,16 @@ def open_source(config: Mapping[str, Any]) -> Source:
 
     Args:
       config: the `data` section as a plain dict: `datasets`, a tuple of dicts with
-        `path`, `spec`, `weight` (1 if left out) and `per_step` (True: the weight
-        multiplies the steps of the data set), or with `mixture` and `data_dir`, as
-        `vla_jax.data.mixtures` takes them; `cameras`; `image_size`;
+        `path`, `spec`, `weight` (1 if left out), `per_step` (True: the weight
+        multiplies the steps of the data set), `statistics` (a file of octo, openpi or
+        LeRobot to normalize by; their own if left out), and `frame_skip` or
+        `target_hz`, to act at a lower rate than was recorded; or with `mixture` and
+        `data_dir`, as `vla_jax.data.mixtures` takes them; `cameras`; `image_size`;
         `window`; `chunk`; `normalization`, a dict with "action" and "proprio"; `text`,
-        a dict with `length`, `model` (empty: the shipped one) and `truncate` (False
-        if left out); `batch_size`; `num_threads`; `prefetch`; and
-        optionally `depth`, names of depth cameras, `camera_matrices`, a bool, and
-        `labels`, a tuple of dicts as `vla_jax.data.labels` takes them.
+        a dict with `length`, `model` (empty: the shipped one) and optionally `truncate`
+        and `dropout`; `batch_size`; `num_threads`; `prefetch`; and optionally `depth`,
+        names of depth cameras, `camera_matrices`, a bool, `labels`, a tuple of dicts as
+        `vla_jax.data.labels` takes them, and `share_statistics`, a bool.
 
     Raises:
       ValueError: a missing or unknown key, a camera that no data set has, an
@@ -205,7 +194,9 @@ def open_source(config: Mapping[str, Any]) -> Source:
     config = {**config, "datasets": expand_mixtures(config["datasets"])}
     kinds, text = ("action", "proprio"), ("length", "model")
     check_keys(config["normalization"], kinds, "data.normalization", required=kinds)
-    check_keys(config["text"], (*text, "truncate"), "data.text", required=text)
+    check_keys(
+        config["text"], (*text, "truncate", "dropout"), "data.text", required=text
+    )
     for key, kind in config["normalization"].items():
         if kind not in NORMALIZATIONS:
             raise ValueError(
@@ -214,12 +205,13 @@ def open_source(config: Mapping[str, Any]) -> Source:
             )
     if not config["datasets"]:
         raise ValueError("data.datasets is empty; name at least one data set.")
-    indexes = []
+    indexes, skips = [], []
     for number, dataset in enumerate(config["datasets"]):
         place, required = f"data.datasets[{number}]", ("path", "spec")
-        check_keys(dataset, (*required, "weight", "per_step"), place, required=required)
+        check_keys(dataset, (*required, *_DATASET), place, required=required)
         index = open_index(dataset["path"], resolve_spec(dataset["spec"]))
         indexes.append(index)
+        skips.append(choose_skip(dataset, index.spec.control_hz, place))
     source = Source(
         indexes=tuple(indexes),
         weights=tuple(map(_weight, config["datasets"], indexes)),
@@ -237,6 +229,10 @@ def open_source(config: Mapping[str, Any]) -> Source:
         depth=tuple(config.get("depth", ())),
         camera_matrices=config.get("camera_matrices", False),
         labels=build_labels(config.get("labels", ()), indexes, config["chunk"]),
+        statistics_files=tuple(d.get("statistics", "") for d in config["datasets"]),
+        share_statistics=config.get("share_statistics", False),
+        text_dropout=config["text"].get("dropout", 0.0),
+        frame_skips=tuple(skips),
     )
     _check_source(source)
     return source
@@ -254,7 +250,8 @@ _KEYS = (
     "num_threads",
     "prefetch",
 )
-_OPTIONAL = ("depth", "camera_matrices", "labels")
+_OPTIONAL = ("depth", "camera_matrices", "labels", "share_statistics")
+_DATASET = ("weight", "per_step", "statistics", "frame_skip", "target_hz")
 _LEAST = {"window": 1, "chunk": 1, "batch_size": 1, "num_threads": 0, "prefetch": 0}
 
 
@@ -283,6 +280,10 @@ def _check_source(source: Source) -> None:
             raise ValueError(
                 f"data.{key} must be at least {least}, got {getattr(source, key)}."
             )
+    if not 0 <= source.text_dropout < 1:
+        raise ValueError(
+            f"data.text.dropout is {source.text_dropout}; expected at least 0, below 1."
+        )
     for index, size, weight in zip(
         source.indexes, source.sizes("train"), source.weights, strict=True
     ):
@@ -296,6 +297,10 @@ def _check_source(source: Source) -> None:
                 f"Data set '{index.spec.name}' has weight {weight}; "
                 "weights must not be negative."
             )
+    for index, statistics in zip(source.indexes, source.statistics, strict=True):
+        for key, kind in source.normalization.items():
+            # Refuses statistics that lack what the kind needs.
+            normalize(getattr(index, key)[:1], statistics[key], kind)
     _ = source.instructions  # refuses an instruction that is too long
 
 
@@ -303,17 +308,5 @@ def _weight(dataset: Mapping[str, Any], index: Index) -> float:
     """Share of a data set in the mixture, in any unit."""
     weight = float(dataset.get("weight", 1.0))
     if dataset.get("per_step", False):
-        weight *= _episodes(index, "train").num_samples
+        weight *= split_episodes(index, "train").num_samples
     return weight
-
-
-def _episodes(index: Index, split: str | None) -> Episodes:
-    """The episodes of a split; none without one."""
-    number = index.split_episodes(split) if split else np.zeros(0, np.int32)
-    length = index.num_episode_steps[number].astype(np.int64)
-    return Episodes(
-        number=number,
-        length=length,
-        first_step=np.asarray(index.first_step[number], np.int64),
-        first_sample=np.cumsum(length) - length,
-    )

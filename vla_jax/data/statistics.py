@@ -10,16 +10,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-NORMALIZATIONS = ("mean_std", "min_max", "none", "quantile")
+NORMALIZATIONS = (
+    "mean_std",
+    "min_max",
+    "min_max_clipped",
+    "none",
+    "quantile",
+    "quantile_clipped",
+)
 TINY = 1e-5  # ranges below this, relative to max(1, |mean|), count as constant
 
 _CAPACITY = 8192  # samples per level and dimension
 _FIELDS = ("mean", "std", "min", "max", "q01", "q99")
+_CLIPPED = "_clipped"
 
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
     """Statistics per dimension.
+
+    What other libraries do not state is NaN (None in JSON), an unknown count 0.
 
     Attributes:
         count: number of rows seen.
@@ -41,10 +51,12 @@ class Statistics:
 
     def to_json(self) -> dict:
         """Plain lists and numbers; `from_json` gives the same statistics back."""
-        fields = dataclasses.asdict(self)
+        fields = {key: _numbers(getattr(self, key)) for key in _FIELDS}
         return {
-            key: value.tolist() if isinstance(value, np.ndarray) else value
-            for key, value in fields.items()
+            "count": self.count,
+            **fields,
+            "tiny": self.tiny.tolist(),
+            "quantile_error": _numbers(np.array(self.quantile_error)),
         }
 
     @classmethod
@@ -53,7 +65,7 @@ class Statistics:
         return cls(
             count=int(content["count"]),
             tiny=np.array(content["tiny"], bool),
-            quantile_error=float(content["quantile_error"]),
+            quantile_error=float(np.array(content["quantile_error"], np.float64)),
             **arrays,
         )
 
@@ -144,9 +156,21 @@ class Streaming:
             max=self._max.copy(),
             q01=q01,
             q99=q99,
-            tiny=span <= _threshold(self._mean),
+            tiny=span <= tiny_span(self._mean),
             quantile_error=self._worst_rank() / self.count,
         )
+
+    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
+        """The samples kept, in order, and their ranks counted from 0; both `[n, d]`."""
+        weights = np.concatenate(
+            [np.full(len(x), 2.0**k) for k, x in enumerate(self._levels)]
+        )
+        samples = np.concatenate(self._levels).astype(np.float64)
+        order = np.argsort(samples, axis=0, kind="stable")
+        # A sample of weight w stands for w neighbouring ranks.
+        weight = weights[order]
+        ranks = np.cumsum(weight, axis=0) - (weight + 1) / 2
+        return np.take_along_axis(samples, order, axis=0), ranks
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything as arrays, for `np.savez`; `from_state` is the way back."""
@@ -212,19 +236,11 @@ class Streaming:
 
     def _quantiles(self, shares: np.ndarray) -> np.ndarray:
         """Quantiles `[len(shares), d]`; with unit weights those of `np.quantile`."""
-        weights = np.concatenate(
-            [np.full(len(x), 2.0**k) for k, x in enumerate(self._levels)]
-        )
-        samples = np.concatenate(self._levels).astype(np.float64)
-        order = np.argsort(samples, axis=0, kind="stable")
-        quantiles = np.empty((len(shares), samples.shape[1]))
-        for dimension in range(samples.shape[1]):
-            ranked = order[:, dimension]
-            weight = weights[ranked]
-            # A sample of weight w stands for w neighbouring ranks, counted from zero.
-            rank = np.cumsum(weight) - (weight + 1) / 2
+        values, ranks = self.ranked()
+        quantiles = np.empty((len(shares), values.shape[1]))
+        for dimension in range(values.shape[1]):
             quantiles[:, dimension] = np.interp(
-                shares * (self.count - 1), rank, samples[ranked, dimension]
+                shares * (self.count - 1), ranks[:, dimension], values[:, dimension]
             )
         return np.clip(quantiles, self._min, self._max)
 
@@ -234,8 +250,9 @@ def normalize(x, stats: Statistics, kind: str, mask=None):
 
     `mean_std` gives mean 0 and standard deviation 1; `min_max` and `quantile` map
     [min, max] or [q01, q99] to [-1, 1] without clipping what lies outside, so that
-    `unnormalize` is the exact inverse. A dimension whose q01 and q99 hardly differ uses
-    min and max; one that is constant becomes 0.
+    `unnormalize` is the exact inverse; `min_max_clipped` and `quantile_clipped` do the
+    same and clip to [-1, 1]. A dimension whose q01 and q99 hardly differ uses min and
+    max; one that is constant becomes 0.
 
     Args:
         x: `[..., d]`.
@@ -244,15 +261,25 @@ def normalize(x, stats: Statistics, kind: str, mask=None):
         mask: bool `[d]`, True for the dimensions to normalize; all when None.
 
     Raises:
-        ValueError: for an unknown kind or another number of dimensions.
+        ValueError: for an unknown kind, one that needs what the statistics lack, or
+            another number of dimensions.
     """
     shift, scale = _affine(stats, kind, mask, x.shape)
     inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
-    return (x - shift) * inverse
+    y = (x - shift) * inverse
+    if not kind.endswith(_CLIPPED):
+        return y
+    limit = np.full_like(scale, 1)
+    if mask is not None:
+        limit = np.where(mask, limit, np.float32(np.inf))
+    return y.clip(-limit, limit)
 
 
 def unnormalize(x, stats: Statistics, kind: str, mask=None):
-    """The inverse of `normalize`; a constant dimension becomes its mean."""
+    """The inverse of `normalize`, as far as nothing was clipped.
+
+    A constant dimension becomes its mean.
+    """
     shift, scale = _affine(stats, kind, mask, x.shape)
     return x * scale + shift
 
@@ -265,24 +292,21 @@ def action_mask(kinds: Sequence[str]) -> np.ndarray:
 def _affine(stats: Statistics, kind: str, mask, shape) -> tuple:
     """Shift and scale, f32 `[1, ..., d]`, with `x = normalized * scale + shift`."""
     mean = stats.mean
-    threshold = _threshold(mean)
-    if kind == "none":
-        shift, scale = np.zeros_like(mean), np.ones_like(mean)
-    elif kind == "mean_std":
-        shift, scale = mean, np.where(stats.std <= threshold, 0, stats.std)
-    elif kind in ("min_max", "quantile"):
-        low, high = stats.min, stats.max
-        if kind == "quantile":
-            narrow = stats.q99 - stats.q01 <= threshold
-            low = np.where(narrow, low, stats.q01)
-            high = np.where(narrow, high, stats.q99)
-        constant = high - low <= threshold
-        shift = np.where(constant, mean, (low + high) / 2)
-        scale = np.where(constant, 0, (high - low) / 2)
-    else:
+    if kind not in NORMALIZATIONS:
         raise ValueError(
             f"Unknown normalization {kind!r}; choose one of {list(NORMALIZATIONS)}."
         )
+    threshold = tiny_span(mean)
+    plain = kind.removesuffix(_CLIPPED)
+    if plain == "none":
+        shift, scale = np.zeros_like(mean), np.ones_like(mean)
+    elif plain == "mean_std":
+        shift, scale = mean, np.where(stats.std <= threshold, 0, stats.std)
+    else:
+        low, high = _ends(stats, plain, threshold)
+        constant = high - low <= threshold
+        shift = np.where(constant, mean, (low + high) / 2)
+        scale = np.where(constant, 0, (high - low) / 2)
     if shape[-1] != len(mean):
         raise ValueError(
             f"Expected {len(mean)} dimensions, as the statistics have; got {shape}."
@@ -297,5 +321,29 @@ def _affine(stats: Statistics, kind: str, mask, shape) -> tuple:
     )
 
 
-def _threshold(mean: np.ndarray) -> np.ndarray:
+def _ends(stats: Statistics, kind: str, threshold: np.ndarray) -> tuple:
+    """What becomes -1 and +1, `[d]` each."""
+    low, high = stats.min, stats.max
+    if kind == "quantile":
+        low, high = stats.q01, stats.q99
+        # Where min and max are not known, a narrow dimension stays as it is.
+        narrow = (high - low <= threshold) & np.isfinite(stats.max - stats.min)
+        low = np.where(narrow, stats.min, low)
+        high = np.where(narrow, stats.max, high)
+    if not np.isfinite(high - low).all():
+        fields = "q01 and q99" if kind == "quantile" else "min and max"
+        raise ValueError(
+            f"Normalization {kind!r} needs {fields}, which these statistics lack: "
+            "choose another, such as 'mean_std'."
+        )
+    return low, high
+
+
+def _numbers(array: np.ndarray):
+    """Numbers for JSON, which knows no NaN."""
+    return np.where(np.isnan(array), None, array.astype(object)).tolist()
+
+
+def tiny_span(mean: np.ndarray) -> np.ndarray:
+    """The range, `[d]`, up to which values around `mean` count as constant."""
     return TINY * np.maximum(1, np.abs(mean))

@@ -126,6 +126,19 @@ class Tokenizer:
         ]
 
 
+def keep_instructions(chance: np.ndarray, dropout: float) -> np.ndarray:
+    """Which samples keep their instruction, for policies that also act without one.
+
+    Args:
+        chance: uint64 [b], random bits.
+        dropout: probability that a sample loses its instruction.
+
+    Returns:
+        bool [b].
+    """
+    return (chance >> np.uint64(11)) * 2.0**-53 >= dropout  # uniform in [0, 1)
+
+
 def normalize_text(text: str) -> str:
     """Folds Unicode variants (NFKC), case, and runs of white space into one form."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -1,0 +1,1 @@
+"""Converters from the data sets that users have to RLDS."""
