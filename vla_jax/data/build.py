@@ -73,14 +73,8 @@ def build_at(
         merged = staging / "merged"
         shutil.rmtree(merged, ignore_errors=True)
         content = merge_shards(jobs, splits, merged)
-        cameras = {
-            kind: {
-                camera: {"feature": key, **vars(folder.features[key])}
-                for camera, key in names.items()
-            }
-            for kind, names in (("image", spec.cameras), ("depth", spec.depth))
-        }
-        content |= {"fingerprint": wanted, "name": spec.name, **cameras}
+        content |= {"fingerprint": wanted, "name": spec.name}
+        content |= describe_cameras(folder, spec)
         (merged / "index.json").write_text(json.dumps(content, indent=1) + "\n")
         if out.exists():
             os.replace(out, staging / "replaced")
@@ -158,6 +152,48 @@ def check_cameras(folder: RLDSFolder, spec: DatasetSpec):
                 )
 
 
+def describe_cameras(folder: RLDSFolder, spec: DatasetSpec) -> dict[str, dict]:
+    """How "image" and "depth" of every camera are stored, for `index.json`."""
+    return {
+        kind: {
+            camera: {"feature": key, **vars(folder.features[key])}
+            for camera, key in names.items()
+        }
+        for kind, names in (("image", spec.cameras), ("depth", spec.depth))
+    }
+
+
+def plan_shards(
+    folder: RLDSFolder, spec: DatasetSpec
+) -> Iterator[tuple[str, Shard, np.ndarray, str]]:
+    """Lists the shards in the order that numbers the episodes, train first.
+
+    Yields:
+        The split of a shard, the shard, bool `[num_examples]`, True for the episodes
+        that enter the statistics, and the split of those held out.
+
+    Raises:
+        ValueError: when there is no split "train".
+    """
+    if "train" not in folder.splits:
+        raise ValueError(
+            f"{folder.path} has no split 'train', only {sorted(folder.splits)}."
+        )
+    hold_out = spec.holdout > 0 and not (set(VALIDATION_SPLITS) & set(folder.splits))
+    for split in sorted(folder.splits, key=lambda name: name != "train"):
+        shards = [_counted(shard) for shard in folder.splits[split]]
+        total = sum(shard.num_examples for shard in shards)
+        counted = np.full(total, split == "train")
+        if split == "train" and hold_out:
+            counted[_held_out(total, spec.holdout)] = False
+        held_out = "val" if split == "train" and hold_out else split
+        start = 0
+        for shard in shards:
+            part = counted[start : start + shard.num_examples]
+            start += shard.num_examples
+            yield split, shard, part, held_out
+
+
 def _staging(out: Path, wanted: dict) -> Path:
     return out.parent / f".{out.name}.building-{_digest(wanted)}"
 
@@ -183,26 +219,11 @@ def _jobs(folder: RLDSFolder, spec: DatasetSpec, staging: Path, skip_corrupt: bo
     Returns:
         The jobs, and for each the names `(split, split of what is held out)`.
     """
-    if "train" not in folder.splits:
-        raise ValueError(
-            f"{folder.path} has no split 'train', only {sorted(folder.splits)}."
-        )
-    hold_out = spec.holdout > 0 and not (set(VALIDATION_SPLITS) & set(folder.splits))
     jobs, splits = [], []
-    for split in sorted(folder.splits, key=lambda name: name != "train"):
-        shards = [_counted(shard) for shard in folder.splits[split]]
-        total = sum(shard.num_examples for shard in shards)
-        counted = np.full(total, split == "train")
-        if split == "train" and hold_out:
-            counted[_held_out(total, spec.holdout)] = False
-        held_out = "val" if split == "train" and hold_out else split
-        start = 0
-        for shard in shards:
-            part = counted[start : start + shard.num_examples]
-            start += shard.num_examples
-            out = staging / f"shard-{len(jobs):05d}.npz"
-            jobs.append(ShardJob(shard, spec, folder.features, part, out, skip_corrupt))
-            splits.append((split, held_out))
+    for split, shard, counted, held_out in plan_shards(folder, spec):
+        out = staging / f"shard-{len(jobs):05d}.npz"
+        jobs.append(ShardJob(shard, spec, folder.features, counted, out, skip_corrupt))
+        splits.append((split, held_out))
     return jobs, splits
 
 

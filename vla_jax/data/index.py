@@ -70,6 +70,11 @@ class Index:
     def __init__(self, path, data_path, spec: DatasetSpec):
         self.path, self.data_path, self.spec = Path(path), str(data_path), spec
         content = json.loads((self.path / "index.json").read_text())
+        self.languages = json.loads((self.path / "languages.json").read_text())
+        self._load(content)
+
+    def _load(self, content: Mapping) -> None:
+        """Sets every attribute that comes from `index.json` or from an array."""
         self.num_steps: int = content["num_steps"]
         self.num_episodes: int = content["num_episodes"]
         self.split_names: list[str] = content["split_names"]
@@ -78,12 +83,11 @@ class Index:
         self.corrupt: list[str] = content["corrupt"]
         self.image_features: dict[str, dict] = content["image"]
         self.depth_features: dict[str, dict] = content["depth"]
-        self.cameras = tuple(spec.cameras)
+        self.cameras = tuple(self.spec.cameras)
         self.statistics = {
             key: Statistics.from_json(value)
             for key, value in content["statistics"].items()
         }
-        self.languages = json.loads((self.path / "languages.json").read_text())
         self.first_step = self._array("first_step")
         self.num_episode_steps = self._array("num_episode_steps")
         self.split = self._array("split")
@@ -97,8 +101,8 @@ class Index:
         self.success = self._optional("success")
         self.camera_matrices = self._camera_matrices()
         self.language = self._array("language")
-        self.image_spans = {c: self._array(f"image_{c}") for c in spec.cameras}
-        self.depth_spans = {c: self._array(f"depth_{c}") for c in spec.depth}
+        self.image_spans = {c: self._array(f"image_{c}") for c in self.spec.cameras}
+        self.depth_spans = {c: self._array(f"depth_{c}") for c in self.spec.depth}
         self._file = functools.lru_cache(_OPEN_FILES)(self._open)
         self._image_sizes: dict[str, tuple[int, int]] = {}
 
@@ -244,7 +248,7 @@ def open_index(
     spec = resolve_spec(spec) if isinstance(spec, str) else spec
     folder = open_rlds(path)
     wanted = fingerprint(folder, spec)
-    out = _place(folder, spec, out, wanted)
+    out = place_index(folder, spec, out, wanted)
     reason = why_rebuild(out, wanted)
     if reason and not build:
         raise ValueError(
@@ -272,7 +276,7 @@ def open_index(
     return index
 
 
-def _place(folder: RLDSFolder, spec: DatasetSpec, out, wanted: dict) -> Path:
+def place_index(folder: RLDSFolder, spec: DatasetSpec, out, wanted: dict) -> Path:
     """Where the index of a data set is or shall be."""
     if out is not None:
         return Path(out).expanduser()

@@ -137,7 +137,15 @@ def episode_from_record(payload, features: Mapping[str, FeatureSpec]) -> RawEpis
         ValueError: when the record is not an episode with these features.
     """
     payload = memoryview(payload)
-    example = parse_example(payload)
+    return episode_from_example(payload, parse_example(payload), features)
+
+
+def episode_from_example(
+    payload: memoryview,
+    example: Mapping[str, Feature],
+    features: Mapping[str, FeatureSpec],
+) -> RawEpisode:
+    """As `episode_from_record`, of fields found by other means than the wire format."""
     counts, arrays, text, images, metadata = {}, {}, {}, {}, {}
     for key, spec in features.items():
         stored = example.get(key)

@@ -61,7 +61,7 @@ def index_shard(job: ShardJob) -> Path:
         with np.load(job.out) as done:
             if job.skip_corrupt or not read_json(done["corrupt"]):
                 return job.out
-    builder = _ShardBuilder(job.spec)
+    builder = ShardBuilder(job.spec)
     errors: list[CorruptRecord] = []
     path = job.shard.path
     report = errors.append if job.skip_corrupt else None
@@ -124,7 +124,7 @@ def read_json(array: np.ndarray):
     return json.loads(array.tobytes())
 
 
-class _ShardBuilder:
+class ShardBuilder:
     """Collects the episodes of one shard."""
 
     def __init__(self, spec: DatasetSpec):
