@@ -148,16 +148,16 @@ class Source:
                     "cameras": list(index.cameras),
                     "action": list(index.spec.action),
                     "control_hz": index.spec.control_hz,
-                    "num_episodes": len(episodes.number),
-                    "num_steps": episodes.num_samples,
+                    "num_episodes": index.counts["episodes"].get("train", 0),
+                    "num_steps": num_steps,
                     "action_dim": int(index.action.shape[1]),
                     "proprio_dim": int(index.proprio.shape[1]),
                     "statistics": {
                         key: value.to_json() for key, value in index.statistics.items()
                     },
                 }
-                for index, weight, episodes in zip(
-                    self.indexes, self.weights, self.episodes("train"), strict=True
+                for index, weight, num_steps in zip(
+                    self.indexes, self.weights, self.sizes("train"), strict=True
                 )
             ],
             "cameras": list(self.cameras),
@@ -192,7 +192,10 @@ def open_source(config: Mapping[str, Any]) -> Source:
         a dict with `length`, `model` (empty: the shipped one) and `truncate` (False
         if left out); `batch_size`; `num_threads`; `prefetch`; and
         optionally `depth`, names of depth cameras, `camera_matrices`, a bool, and
-        `labels`, a tuple of dicts as `vla_jax.data.labels` takes them.
+        `labels`, a tuple of dicts as `vla_jax.data.labels` takes them. `source` is
+        "index" if left out; "stream" and "dlimp" read the data sets in passing with
+        TensorFlow, see `vla_jax.data.stream_source`, which also says what may stand in
+        `stream`.
 
     Raises:
       ValueError: a missing or unknown key, a camera that no data set has, an
@@ -210,13 +213,24 @@ def open_source(config: Mapping[str, Any]) -> Source:
             )
     if not config["datasets"]:
         raise ValueError("data.datasets is empty; name at least one data set.")
-    indexes = []
+    kind, known = config.get("source", "index"), ("path", "spec", "weight")
+    known += ("statistics",) * (kind != "index")
     for number, dataset in enumerate(config["datasets"]):
-        place, required = f"data.datasets[{number}]", ("path", "spec")
-        check_keys(dataset, (*required, "weight"), place, required=required)
-        index = open_index(dataset["path"], resolve_spec(dataset["spec"]))
-        indexes.append(index)
-    source = Source(
+        place = f"data.datasets[{number}]"
+        check_keys(dataset, known, place, required=("path", "spec"))
+    if kind == "index":
+        make, indexes = (
+            Source,
+            [
+                open_index(dataset["path"], resolve_spec(dataset["spec"]))
+                for dataset in config["datasets"]
+            ],
+        )
+    else:
+        from vla_jax.data.stream_source import open_streams  # which imports this file
+
+        make, indexes = open_streams(config)
+    source = make(
         indexes=tuple(indexes),
         weights=tuple(float(d.get("weight", 1.0)) for d in config["datasets"]),
         tokenizer=Tokenizer.from_file(config["text"]["model"]),
@@ -250,7 +264,7 @@ _KEYS = (
     "num_threads",
     "prefetch",
 )
-_OPTIONAL = ("depth", "camera_matrices", "labels")
+_OPTIONAL = ("depth", "camera_matrices", "labels", "source", "stream")
 _LEAST = {"window": 1, "chunk": 1, "batch_size": 1, "num_threads": 0, "prefetch": 0}
 
 
