@@ -23,10 +23,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
-from etils import epath
 from tqdm import tqdm
 
 from vla_jax.data.merge import merge_shards
+from vla_jax.data.remote import file_sizes
 from vla_jax.data.rlds import RLDSFolder, Shard
 from vla_jax.data.shard import ShardJob, index_shard, open_view
 from vla_jax.data.standardize import DatasetSpec
@@ -97,10 +97,15 @@ def remove_staging(out: Path, wanted: dict):
 
 def fingerprint(folder: RLDSFolder, spec: DatasetSpec) -> dict:
     """What an index depends on; any difference rebuilds it."""
-    shards = [
-        [split, Path(shard.path).name, epath.Path(shard.path).stat().length]
+    paths = [
+        (split, shard.path)
         for split, shards in folder.splits.items()
         for shard in shards
+    ]
+    sizes = file_sizes([path for _, path in paths])
+    shards = [
+        [split, Path(path).name, size]
+        for (split, path), size in zip(paths, sizes, strict=True)
     ]
     return {
         "format version": FORMAT,
@@ -246,7 +251,7 @@ def _run(
 ):
     """Indexes the shards, each once, in as many processes as are worth their start."""
     if num_workers is None:
-        size = sum(epath.Path(job.shard.path).stat().length for job in jobs)
+        size = sum(file_sizes([job.shard.path for job in jobs]))
         num_workers = min(os.cpu_count() or 1, size // _WORKER_BYTES)
     num_workers = min(num_workers, len(jobs))
     if num_workers > 1 and not _picklable(spec):

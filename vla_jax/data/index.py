@@ -10,11 +10,10 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from etils import epath
 from PIL import Image
 
 from vla_jax.data.build import (
@@ -24,6 +23,7 @@ from vla_jax.data.build import (
     remove_staging,
     why_rebuild,
 )
+from vla_jax.data.remote import RemoteFile, open_path
 from vla_jax.data.rlds import RLDSFolder, open_rlds
 from vla_jax.data.standardize import DatasetSpec, resolve_spec
 from vla_jax.data.statistics import Statistics
@@ -110,6 +110,11 @@ class Index:
         return Index, (self.path, self.data_path, self.spec)
 
     @property
+    def is_remote(self) -> bool:
+        """Whether reading an image is worth the preparation of `read_frames`."""
+        return "://" in self.data_path
+
+    @property
     def validation_split(self) -> str | None:
         """The first of "val", "validation" and "test" that the data set has."""
         present = [name for name in VALIDATION_SPLITS if name in self.split_names]
@@ -144,6 +149,19 @@ class Index:
         """The encoded depth image of a step, as `read_image`."""
         return self._read(self.depth_spans, camera, step)
 
+    def read_frames(self, frames: Sequence[tuple[str, str, int]]) -> list[bytes]:
+        """Encoded images of a remote data set in few requests, empty where there is
+        none; of every frame "image" or "depth", the camera and the step."""
+        spans = [getattr(self, f"{k}_spans")[c][s].tolist() for k, c, s in frames]
+        images = [b""] * len(spans)
+        for shard in sorted({shard for shard, _, length in spans if length}):
+            rows = [i for i, span in enumerate(spans) if span[0] == shard and span[2]]
+            found = self._file(shard).read_many([spans[i][1:] for i in rows])
+            for row, data in zip(rows, found, strict=True):
+                self._require_whole(data, *spans[row], *frames[row][1:])
+                images[row] = data
+        return images
+
     def image_size(self, camera: str) -> tuple[int, int]:
         """Height and width of a camera's images in pixels.
 
@@ -173,17 +191,20 @@ class Index:
         if not length:
             return b""
         data = self._file(shard).read(offset, length)
+        self._require_whole(data, shard, offset, length, camera, step)
+        return data
+
+    def _require_whole(self, data, shard, offset, length, camera, step) -> None:
         if len(data) != length:
             raise ValueError(
                 f"{self.shards[shard]} of {self.data_path} ends before byte "
                 f"{offset + length}, where the {camera!r} image of step {step} should "
                 "be: the file has changed since it was indexed."
             )
-        return data
 
-    def _open(self, shard: int) -> "_LocalFile | _RemoteFile":
+    def _open(self, shard: int) -> "_LocalFile | RemoteFile":
         path = f"{self.data_path}/{self.shards[shard]}"
-        return _RemoteFile(path) if "://" in path else _LocalFile(path)
+        return RemoteFile(path) if "://" in path else _LocalFile(path)
 
     def _first_size(self, kind: str, camera: str) -> tuple[int, int]:
         spans = getattr(self, f"{kind}_spans")
@@ -287,7 +308,7 @@ def place_index(folder: RLDSFolder, spec: DatasetSpec, out, wanted: dict) -> Pat
         if usable or os.access(folder.path, os.W_OK):
             return beside
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    where = hashlib.sha256(str(epath.Path(folder.path)).encode()).hexdigest()[:16]
+    where = hashlib.sha256(str(open_path(folder.path)).encode()).hexdigest()[:16]
     return cache / "vla_jax" / f"{folder.name}-{where}" / name
 
 
@@ -303,15 +324,3 @@ class _LocalFile:
     def __del__(self):
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
-
-
-class _RemoteFile:
-    """A file of an object store, read by ranges."""
-
-    def __init__(self, path: str):
-        self._path = epath.Path(path)
-
-    def read(self, offset: int, length: int) -> bytes:
-        with self._path.open("rb") as file:
-            file.seek(offset)
-            return file.read(length)

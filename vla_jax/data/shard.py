@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from etils import epath
 
 from vla_jax.data.features import FeatureSpec
 from vla_jax.data.labels import steps_to_event
+from vla_jax.data.remote import RemoteFile
 from vla_jax.data.rlds import RawEpisode, Shard, episode_from_record
 from vla_jax.data.standardize import DatasetSpec, Episode, standardize_episode
 from vla_jax.data.statistics import Streaming
@@ -112,7 +112,7 @@ def index_shard(job: ShardJob) -> Path:
 def open_view(path: str):
     """The bytes of a file: mapped when it is local, read when it is not."""
     if "://" in path:
-        return epath.Path(path).read_bytes()
+        return RemoteFile(path).read_whole()
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:  # cannot be mapped
             return b""

@@ -78,6 +78,10 @@ class Window(Index):
     def __reduce__(self):
         raise TypeError("A window cannot be pickled: open the source in that process.")
 
+    @property
+    def is_remote(self) -> bool:
+        return False  # wherever its episodes came from
+
     def tokens(
         self, tokenizer: Tokenizer, length: int, truncate: bool
     ) -> tuple[np.ndarray, np.ndarray]:
