@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla_jax.data.sampler import choose, hash_numbers, permute, sample
+from vla_jax.data.sampler import choose, dealt, hash_numbers, permute, sample
 
 
 @given(n=st.integers(1, 3000), seed=st.integers(0, 2**63))
@@ -201,3 +201,11 @@ def test_uneven_hosts_missing_hosts_and_empty_data_sets_are_named():
 def test_hash_depends_on_the_order_of_its_numbers():
     assert hash_numbers(1, 2) != hash_numbers(2, 1)
     assert len(np.unique(hash_numbers(0, np.arange(1000)))) == 1000
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (0.2, 0.5, 0.3), (0, 3, 0, 1e-9, 2)])
+def test_dealt_counts_what_choose_has_given_out(weights):
+    dataset, _ = choose(np.arange(300), weights)
+    for count in (0, 1, 7, 300):
+        expected = np.bincount(dataset[:count], minlength=len(weights))
+        np.testing.assert_array_equal(dealt(count, weights), expected)

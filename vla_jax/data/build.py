@@ -23,11 +23,11 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
-from etils import epath
 from tqdm import tqdm
 
 from vla_jax.data.digest import source_with_helpers
 from vla_jax.data.merge import merge_shards
+from vla_jax.data.remote import file_sizes
 from vla_jax.data.rlds import RLDSFolder, Shard
 from vla_jax.data.shard import ShardJob, index_shard, open_view
 from vla_jax.data.standardize import DatasetSpec
@@ -74,14 +74,8 @@ def build_at(
         merged = staging / "merged"
         shutil.rmtree(merged, ignore_errors=True)
         content = merge_shards(jobs, splits, merged)
-        cameras = {
-            kind: {
-                camera: {"feature": key, **vars(folder.features[key])}
-                for camera, key in names.items()
-            }
-            for kind, names in (("image", spec.cameras), ("depth", spec.depth))
-        }
-        content |= {"fingerprint": wanted, "name": spec.name, **cameras}
+        content |= {"fingerprint": wanted, "name": spec.name}
+        content |= describe_cameras(folder, spec)
         (merged / "index.json").write_text(json.dumps(content, indent=1) + "\n")
         if out.exists():
             os.replace(out, staging / "replaced")
@@ -121,10 +115,15 @@ def remove_staging(out: Path, wanted: dict):
 
 def fingerprint(folder: RLDSFolder, spec: DatasetSpec) -> dict:
     """What an index depends on; any difference rebuilds it."""
-    shards = [
-        [split, Path(shard.path).name, epath.Path(shard.path).stat().length]
+    paths = [
+        (split, shard.path)
         for split, shards in folder.splits.items()
         for shard in shards
+    ]
+    sizes = file_sizes([path for _, path in paths])
+    shards = [
+        [split, Path(path).name, size]
+        for (split, path), size in zip(paths, sizes, strict=True)
     ]
     return {
         "format version": FORMAT,
@@ -176,6 +175,48 @@ def check_cameras(folder: RLDSFolder, spec: DatasetSpec):
                 )
 
 
+def describe_cameras(folder: RLDSFolder, spec: DatasetSpec) -> dict[str, dict]:
+    """How "image" and "depth" of every camera are stored, for `index.json`."""
+    return {
+        kind: {
+            camera: {"feature": key, **vars(folder.features[key])}
+            for camera, key in names.items()
+        }
+        for kind, names in (("image", spec.cameras), ("depth", spec.depth))
+    }
+
+
+def plan_shards(
+    folder: RLDSFolder, spec: DatasetSpec
+) -> Iterator[tuple[str, Shard, np.ndarray, str]]:
+    """Lists the shards in the order that numbers the episodes, train first.
+
+    Yields:
+        The split of a shard, the shard, bool `[num_examples]`, True for the episodes
+        that enter the statistics, and the split of those held out.
+
+    Raises:
+        ValueError: when there is no split "train".
+    """
+    if "train" not in folder.splits:
+        raise ValueError(
+            f"{folder.path} has no split 'train', only {sorted(folder.splits)}."
+        )
+    hold_out = spec.holdout > 0 and not (set(VALIDATION_SPLITS) & set(folder.splits))
+    for split in sorted(folder.splits, key=lambda name: name != "train"):
+        shards = [_counted(shard) for shard in folder.splits[split]]
+        total = sum(shard.num_examples for shard in shards)
+        counted = np.full(total, split == "train")
+        if split == "train" and hold_out:
+            counted[_held_out(total, spec.holdout)] = False
+        held_out = "val" if split == "train" and hold_out else split
+        start = 0
+        for shard in shards:
+            part = counted[start : start + shard.num_examples]
+            start += shard.num_examples
+            yield split, shard, part, held_out
+
+
 def _staging(out: Path, wanted: dict) -> Path:
     return out.parent / f".{out.name}.building-{_digest(wanted)}"
 
@@ -201,26 +242,11 @@ def _jobs(folder: RLDSFolder, spec: DatasetSpec, staging: Path, skip_corrupt: bo
     Returns:
         The jobs, and for each the names `(split, split of what is held out)`.
     """
-    if "train" not in folder.splits:
-        raise ValueError(
-            f"{folder.path} has no split 'train', only {sorted(folder.splits)}."
-        )
-    hold_out = spec.holdout > 0 and not (set(VALIDATION_SPLITS) & set(folder.splits))
     jobs, splits = [], []
-    for split in sorted(folder.splits, key=lambda name: name != "train"):
-        shards = [_counted(shard) for shard in folder.splits[split]]
-        total = sum(shard.num_examples for shard in shards)
-        counted = np.full(total, split == "train")
-        if split == "train" and hold_out:
-            counted[_held_out(total, spec.holdout)] = False
-        held_out = "val" if split == "train" and hold_out else split
-        start = 0
-        for shard in shards:
-            part = counted[start : start + shard.num_examples]
-            start += shard.num_examples
-            out = staging / f"shard-{len(jobs):05d}.npz"
-            jobs.append(ShardJob(shard, spec, folder.features, part, out, skip_corrupt))
-            splits.append((split, held_out))
+    for split, shard, counted, held_out in plan_shards(folder, spec):
+        out = staging / f"shard-{len(jobs):05d}.npz"
+        jobs.append(ShardJob(shard, spec, folder.features, counted, out, skip_corrupt))
+        splits.append((split, held_out))
     return jobs, splits
 
 
@@ -243,7 +269,7 @@ def _run(
 ):
     """Indexes the shards, each once, in as many processes as are worth their start."""
     if num_workers is None:
-        size = sum(epath.Path(job.shard.path).stat().length for job in jobs)
+        size = sum(file_sizes([job.shard.path for job in jobs]))
         num_workers = min(os.cpu_count() or 1, size // _WORKER_BYTES)
     num_workers = min(num_workers, len(jobs))
     if num_workers > 1 and not _picklable(spec):

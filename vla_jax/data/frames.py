@@ -62,14 +62,21 @@ def decode_frames(frames: list[Frame]) -> None:
     Raises:
         ValueError: an image that cannot be decoded, naming where it is.
     """
-    for index, kind, camera, step, out in frames:
+    remote = _read_remote(frames)
+    for place, (index, kind, camera, step, out) in enumerate(frames):
         try:
+            if place in remote:
+                data = remote.pop(place)
+            elif kind == "image":
+                data = index.read_image(camera, step)
+            else:
+                data = index.read_depth(camera, step)
             if kind == "image":
-                decode_and_resize(index.read_image(camera, step), out)
+                decode_and_resize(data, out)
             else:
                 feature = index.depth_features[camera]
                 scale = index.spec.depth_scale.get(camera)
-                decode_depth(index.read_depth(camera, step), feature, out, scale)
+                decode_depth(data, feature, out, scale)
         except ValueError as error:
             episode = int(index.episode[step])
             raise ValueError(
@@ -78,6 +85,20 @@ def decode_frames(frames: list[Frame]) -> None:
                 f"{step - index.first_step[episode]} cannot be decoded: {error}. "
                 "launch/index.py --validate checks a data set."
             ) from error
+
+
+def _read_remote(frames: list[Frame]) -> dict[int, bytes]:
+    """What lies behind URLs, read together, by place in `frames`."""
+    places: dict[int, list[int]] = {}
+    for place, frame in enumerate(frames):
+        if frame.index.is_remote:
+            places.setdefault(id(frame.index), []).append(place)
+    found: dict[int, bytes] = {}
+    for some in places.values():
+        wanted = [(frames[i].kind, frames[i].camera, frames[i].step) for i in some]
+        data = frames[some[0]].index.read_frames(wanted)
+        found |= zip(some, data, strict=True)
+    return found
 
 
 def scale_intrinsics(

@@ -10,11 +10,10 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from etils import epath
 from PIL import Image
 
 from vla_jax.data.build import (
@@ -24,6 +23,7 @@ from vla_jax.data.build import (
     remove_staging,
     why_rebuild,
 )
+from vla_jax.data.remote import RemoteFile, open_path
 from vla_jax.data.rlds import RLDSFolder, open_rlds
 from vla_jax.data.standardize import DatasetSpec, resolve_spec
 from vla_jax.data.statistics import Statistics, Streaming
@@ -70,6 +70,11 @@ class Index:
     def __init__(self, path, data_path, spec: DatasetSpec):
         self.path, self.data_path, self.spec = Path(path), str(data_path), spec
         content = json.loads((self.path / "index.json").read_text())
+        self.languages = json.loads((self.path / "languages.json").read_text())
+        self._load(content)
+
+    def _load(self, content: Mapping) -> None:
+        """Sets every attribute that comes from `index.json` or from an array."""
         self.num_steps: int = content["num_steps"]
         self.num_episodes: int = content["num_episodes"]
         self.split_names: list[str] = content["split_names"]
@@ -78,12 +83,11 @@ class Index:
         self.corrupt: list[str] = content["corrupt"]
         self.image_features: dict[str, dict] = content["image"]
         self.depth_features: dict[str, dict] = content["depth"]
-        self.cameras = tuple(spec.cameras)
+        self.cameras = tuple(self.spec.cameras)
         self.statistics = {
             key: Statistics.from_json(value)
             for key, value in content["statistics"].items()
         }
-        self.languages = json.loads((self.path / "languages.json").read_text())
         self.first_step = self._array("first_step")
         self.num_episode_steps = self._array("num_episode_steps")
         self.split = self._array("split")
@@ -97,8 +101,8 @@ class Index:
         self.success = self._optional("success")
         self.camera_matrices = self._camera_matrices()
         self.language = self._array("language")
-        self.image_spans = {c: self._array(f"image_{c}") for c in spec.cameras}
-        self.depth_spans = {c: self._array(f"depth_{c}") for c in spec.depth}
+        self.image_spans = {c: self._array(f"image_{c}") for c in self.spec.cameras}
+        self.depth_spans = {c: self._array(f"depth_{c}") for c in self.spec.depth}
         self._file = functools.lru_cache(_OPEN_FILES)(self._open)
         self._image_sizes: dict[str, tuple[int, int]] = {}
 
@@ -114,6 +118,11 @@ class Index:
 
     def __reduce__(self):
         return Index, (self.path, self.data_path, self.spec)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether reading an image is worth the preparation of `read_frames`."""
+        return "://" in self.data_path
 
     @property
     def validation_split(self) -> str | None:
@@ -150,6 +159,19 @@ class Index:
         """The encoded depth image of a step, as `read_image`."""
         return self._read(self.depth_spans, camera, step)
 
+    def read_frames(self, frames: Sequence[tuple[str, str, int]]) -> list[bytes]:
+        """Encoded images of a remote data set in few requests, empty where there is
+        none; of every frame "image" or "depth", the camera and the step."""
+        spans = [getattr(self, f"{k}_spans")[c][s].tolist() for k, c, s in frames]
+        images = [b""] * len(spans)
+        for shard in sorted({shard for shard, _, length in spans if length}):
+            rows = [i for i, span in enumerate(spans) if span[0] == shard and span[2]]
+            found = self._file(shard).read_many([spans[i][1:] for i in rows])
+            for row, data in zip(rows, found, strict=True):
+                self._require_whole(data, *spans[row], *frames[row][1:])
+                images[row] = data
+        return images
+
     def image_size(self, camera: str) -> tuple[int, int]:
         """Height and width of a camera's images in pixels.
 
@@ -179,17 +201,20 @@ class Index:
         if not length:
             return b""
         data = self._file(shard).read(offset, length)
+        self._require_whole(data, shard, offset, length, camera, step)
+        return data
+
+    def _require_whole(self, data, shard, offset, length, camera, step) -> None:
         if len(data) != length:
             raise ValueError(
                 f"{self.shards[shard]} of {self.data_path} ends before byte "
                 f"{offset + length}, where the {camera!r} image of step {step} should "
                 "be: the file has changed since it was indexed."
             )
-        return data
 
-    def _open(self, shard: int) -> "_LocalFile | _RemoteFile":
+    def _open(self, shard: int) -> "_LocalFile | RemoteFile":
         path = f"{self.data_path}/{self.shards[shard]}"
-        return _RemoteFile(path) if "://" in path else _LocalFile(path)
+        return RemoteFile(path) if "://" in path else _LocalFile(path)
 
     def _first_size(self, kind: str, camera: str) -> tuple[int, int]:
         spans = getattr(self, f"{kind}_spans")
@@ -254,7 +279,7 @@ def open_index(
     spec = resolve_spec(spec) if isinstance(spec, str) else spec
     folder = open_rlds(path)
     wanted = fingerprint(folder, spec)
-    out = _place(folder, spec, out, wanted)
+    out = place_index(folder, spec, out, wanted)
     reason = why_rebuild(out, wanted)
     if reason and not build:
         raise ValueError(
@@ -282,7 +307,7 @@ def open_index(
     return index
 
 
-def _place(folder: RLDSFolder, spec: DatasetSpec, out, wanted: dict) -> Path:
+def place_index(folder: RLDSFolder, spec: DatasetSpec, out, wanted: dict) -> Path:
     """Where the index of a data set is or shall be."""
     if out is not None:
         return Path(out).expanduser()
@@ -293,7 +318,7 @@ def _place(folder: RLDSFolder, spec: DatasetSpec, out, wanted: dict) -> Path:
         if usable or os.access(folder.path, os.W_OK):
             return beside
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    where = hashlib.sha256(str(epath.Path(folder.path)).encode()).hexdigest()[:16]
+    where = hashlib.sha256(str(open_path(folder.path)).encode()).hexdigest()[:16]
     return cache / "vla_jax" / f"{folder.name}-{where}" / name
 
 
@@ -309,15 +334,3 @@ class _LocalFile:
     def __del__(self):
         if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
-
-
-class _RemoteFile:
-    """A file of an object store, read by ranges."""
-
-    def __init__(self, path: str):
-        self._path = epath.Path(path)
-
-    def read(self, offset: int, length: int) -> bytes:
-        with self._path.open("rb") as file:
-            file.seek(offset)
-            return file.read(length)

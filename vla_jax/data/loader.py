@@ -19,6 +19,8 @@ from vla_jax.data.batch import make_batch
 from vla_jax.data.memory import Shelf
 from vla_jax.data.sampler import hash_numbers, sample
 from vla_jax.data.source import Source
+from vla_jax.data.stream_batches import StreamIterator, stream_batches
+from vla_jax.data.stream_source import StreamSource
 from vla_jax.types import Batch, batch_from_dict
 
 _READERS = 2  # threads that put batches together while others decode their images
@@ -83,7 +85,7 @@ def train_batches(
     start_step: int = 0,
     host: int = 0,
     num_hosts: int = 1,
-) -> BatchIterator:
+) -> BatchIterator | StreamIterator:
     """Iterates without end over training batches, from number `start_step` on.
 
     Args:
@@ -96,6 +98,9 @@ def train_batches(
     Returns:
       iterator of the batches of `make_batch`, of `batch_size / num_hosts` samples.
     """
+    if isinstance(source, StreamSource):
+        hosts = dict(host=host, num_hosts=num_hosts)
+        return stream_batches(source, seed=seed, start_step=start_step, **hosts)
     batches = _Batches(source, "train", seed, sys.maxsize, host, num_hosts)
     return BatchIterator(batches, start_step, source.prefetch)
 
@@ -107,7 +112,7 @@ def validation_batches(
     num_batches: int,
     host: int = 0,
     num_hosts: int = 1,
-) -> BatchIterator:
+) -> BatchIterator | StreamIterator:
     """Iterates over `num_batches` batches of held-out episodes, the same every time.
 
     Data sets without held-out episodes are left out; arguments as `train_batches`.
@@ -115,9 +120,13 @@ def validation_batches(
     Raises:
       ValueError: no data set has held-out episodes.
     """
-    batches = _Batches(
-        source, "validation", seed ^ _VALIDATION, num_batches, host, num_hosts
-    )
+    seed ^= _VALIDATION
+    if isinstance(source, StreamSource):
+        hosts = dict(host=host, num_hosts=num_hosts)
+        return StreamIterator(
+            source, "validation", seed=seed, num_batches=num_batches, **hosts
+        )
+    batches = _Batches(source, "validation", seed, num_batches, host, num_hosts)
     return BatchIterator(batches, 0, source.prefetch)
 
 

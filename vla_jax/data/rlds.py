@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-from etils import epath
 
 from vla_jax.data.features import FeatureSpec, parse_features
+from vla_jax.data.remote import open_path
 from vla_jax.data.tfrecord import Feature, parse_example
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -106,7 +106,7 @@ def open_rlds(path) -> RLDSFolder:
     Raises:
         ValueError: naming what was found instead.
     """
-    folder = _find_version(epath.Path(path).expanduser())
+    folder = _find_version(open_path(path))
     info = json.loads((folder / "dataset_info.json").read_text())
     file_format = info.get("fileFormat", "tfrecord")
     if file_format != "tfrecord":
@@ -118,7 +118,10 @@ def open_rlds(path) -> RLDSFolder:
         features = parse_features(json.loads((folder / "features.json").read_text()))
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
-    present = {child.name for child in folder.iterdir()}
+    try:
+        present = {child.name for child in folder.iterdir()}
+    except FileNotFoundError:  # a web server that does not list its folders
+        present = None
     splits = {
         split["name"]: _shards(folder, info, split, present)
         for split in info.get("splits", [])
@@ -137,7 +140,15 @@ def episode_from_record(payload, features: Mapping[str, FeatureSpec]) -> RawEpis
         ValueError: when the record is not an episode with these features.
     """
     payload = memoryview(payload)
-    example = parse_example(payload)
+    return episode_from_example(payload, parse_example(payload), features)
+
+
+def episode_from_example(
+    payload: memoryview,
+    example: Mapping[str, Feature],
+    features: Mapping[str, FeatureSpec],
+) -> RawEpisode:
+    """As `episode_from_record`, of fields found by other means than the wire format."""
     counts, arrays, text, images, metadata = {}, {}, {}, {}, {}
     for key, spec in features.items():
         stored = example.get(key)
@@ -177,9 +188,10 @@ def episode_from_record(payload, features: Mapping[str, FeatureSpec]) -> RawEpis
     )
 
 
-def _find_version(path) -> epath.Path:
+def _find_version(path):
     """The version folder that `path` is or holds."""
-    if not path.exists():
+    # A web server that does not list its folders may still have the files.
+    if not path.exists() and not (path / "features.json").exists():
         raise ValueError(f"There is no folder {path}.")
     found = _version_folders(path, depth=3)
     if not found:
@@ -213,8 +225,10 @@ def _version_key(name: str) -> tuple:
     return tuple(int(part) for part in re.findall(r"\d+", name))
 
 
-def _shards(folder, info: Mapping, split: Mapping, present: set) -> tuple[Shard, ...]:
-    """Shards of one split, all of which must be there."""
+def _shards(
+    folder, info: Mapping, split: Mapping, present: set | None
+) -> tuple[Shard, ...]:
+    """Shards of one split, all of which must be there, if that can be told."""
     template = (split.get("filepathTemplate") or _TEMPLATE).split("%")[0]
     for field, value in (
         ("{DATASET}", info["name"]),
@@ -227,7 +241,7 @@ def _shards(folder, info: Mapping, split: Mapping, present: set) -> tuple[Shard,
         pattern = re.escape(template)
         for field in ("{SHARD_X_OF_Y}", "{SHARD_INDEX}", "{NUM_SHARDS}"):
             pattern = pattern.replace(re.escape(field), r"\d+(-of-\d+)?")
-        names = sorted(name for name in present if re.fullmatch(pattern, name))
+        names = sorted(name for name in present or () if re.fullmatch(pattern, name))
         return tuple(Shard(str(folder / name), None) for name in names)
     digits = max(5, len(str(len(lengths))))
     total = f"{len(lengths):0{digits}d}"
@@ -239,7 +253,7 @@ def _shards(folder, info: Mapping, split: Mapping, present: set) -> tuple[Shard,
             .replace("{SHARD_INDEX}", shard)
             .replace("{NUM_SHARDS}", total)
         )
-    missing = [name for name in names if name not in present]
+    missing = [n for n in names if present is not None and n not in present]
     if missing:
         raise ValueError(
             f"Split {split['name']!r} of {folder} lacks {len(missing)} of its "

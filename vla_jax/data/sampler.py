@@ -120,6 +120,26 @@ def sample(
       ValueError: a batch that hosts cannot share evenly, a host that does not exist, or
         a weight for a data set without samples.
     """
+    share = host_share(batch_size, host, num_hosts)
+    for number, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
+        if weight > 0 and size < 1:
+            raise ValueError(
+                f"Data set {number} has weight {weight} but no samples; "
+                "set its weight to 0 or leave it out."
+            )
+    first = np.asarray(step, np.int64)[..., None] * batch_size + host * share
+    dataset, position = choose(first + np.arange(share), weights)
+    size = np.asarray(sizes, np.int64)[dataset]
+    epoch, place = np.divmod(position, size)
+    return dataset, permute(place, size, hash_numbers(seed, dataset, epoch))
+
+
+def host_share(batch_size: int, host: int, num_hosts: int) -> int:
+    """Samples of a batch that one host loads.
+
+    Raises:
+      ValueError: a batch that hosts cannot share evenly, or an impossible host.
+    """
     if batch_size % num_hosts:
         raise ValueError(
             f"A batch of {batch_size} samples cannot be divided among {num_hosts} "
@@ -127,18 +147,15 @@ def sample(
         )
     if not 0 <= host < num_hosts:
         raise ValueError(f"Host {host} does not exist among {num_hosts} hosts.")
-    for number, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
-        if weight > 0 and size < 1:
-            raise ValueError(
-                f"Data set {number} has weight {weight} but no samples; "
-                "set its weight to 0 or leave it out."
-            )
-    share = batch_size // num_hosts
-    first = np.asarray(step, np.int64)[..., None] * batch_size + host * share
-    dataset, position = choose(first + np.arange(share), weights)
-    size = np.asarray(sizes, np.int64)[dataset]
-    epoch, place = np.divmod(position, size)
-    return dataset, permute(place, size, hash_numbers(seed, dataset, epoch))
+    return batch_size // num_hosts
+
+
+def dealt(count: int, weights: Sequence[float]) -> np.ndarray:
+    """How many of the first `count` samples `choose` gives to each data set, int64."""
+    weights = np.asarray(weights, np.float64)
+    shares = np.zeros(len(weights), np.int64)
+    _share(weights, 0, len(weights), np.array([count], np.int64), shares)
+    return shares
 
 
 def hash_numbers(*numbers: np.ndarray | int) -> np.ndarray:
@@ -192,13 +209,11 @@ def _deal(weights, low, high, rows, dataset, position):
         dataset[rows] = low
         return
     middle = (low + high) // 2
-    left, right = weights[low:middle].sum(), weights[middle:high].sum()
-    if left == 0 or right == 0:
-        low, high = (middle, high) if left == 0 else (low, middle)
+    probability = _probability(weights, low, middle, high)
+    if probability in (0, _ONE):
+        low, high = (middle, high) if probability == 0 else (low, middle)
         _deal(weights, low, high, rows, dataset, position)
         return
-    # A data set with any weight at all is not rounded away.
-    probability = min(max(round(left / (left + right) * _ONE), 1), _ONE - 1)
     number = position[rows]
     before = _times(number, probability)
     goes_left = _times(number + 1, probability) > before
@@ -206,6 +221,26 @@ def _deal(weights, low, high, rows, dataset, position):
     rows = np.arange(len(position)) if isinstance(rows, slice) else rows
     _deal(weights, low, middle, rows[goes_left], dataset, position)
     _deal(weights, middle, high, rows[~goes_left], dataset, position)
+
+
+def _share(weights, low, high, count, shares):
+    """Writes how many of `count` samples each of the data sets low..high-1 gets."""
+    if high - low == 1:
+        shares[low] = count[0]
+        return
+    middle = (low + high) // 2
+    left = _times(count, _probability(weights, low, middle, high))
+    _share(weights, low, middle, left, shares)
+    _share(weights, middle, high, count - left, shares)
+
+
+def _probability(weights, low, middle, high) -> int:
+    """Share of low..middle-1 in the samples of low..high-1, in units of `1 / _ONE`."""
+    left, right = weights[low:middle].sum(), weights[middle:high].sum()
+    if left == 0 or right == 0:
+        return 0 if left == 0 else _ONE
+    # A data set with any weight at all is not rounded away.
+    return min(max(round(left / (left + right) * _ONE), 1), _ONE - 1)
 
 
 def _times(number, probability):

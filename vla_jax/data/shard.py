@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from etils import epath
 
 from vla_jax.data.features import FeatureSpec
 from vla_jax.data.labels import steps_to_event
+from vla_jax.data.remote import RemoteFile
 from vla_jax.data.rlds import RawEpisode, Shard, episode_from_record
 from vla_jax.data.standardize import DatasetSpec, Episode, standardize_episode
 from vla_jax.data.statistics import Streaming
@@ -61,7 +61,7 @@ def index_shard(job: ShardJob) -> Path:
         with np.load(job.out) as done:
             if job.skip_corrupt or not read_json(done["corrupt"]):
                 return job.out
-    builder = _ShardBuilder(job.spec)
+    builder = ShardBuilder(job.spec)
     errors: list[CorruptRecord] = []
     path = job.shard.path
     report = errors.append if job.skip_corrupt else None
@@ -112,7 +112,7 @@ def index_shard(job: ShardJob) -> Path:
 def open_view(path: str):
     """The bytes of a file: mapped when it is local, read when it is not."""
     if "://" in path:
-        return epath.Path(path).read_bytes()
+        return RemoteFile(path).read_whole()
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:  # cannot be mapped
             return b""
@@ -124,7 +124,7 @@ def read_json(array: np.ndarray):
     return json.loads(array.tobytes())
 
 
-class _ShardBuilder:
+class ShardBuilder:
     """Collects the episodes of one shard."""
 
     def __init__(self, spec: DatasetSpec):

@@ -7,7 +7,7 @@ where the data is not.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,18 +131,18 @@ class Source:
                     "cameras": list(index.cameras),
                     "action": list(index.spec.action),
                     "control_hz": index.spec.control_hz / skip,
-                    "num_episodes": len(episodes.number),
-                    "num_steps": episodes.num_samples,
+                    "num_episodes": index.counts["episodes"].get("train", 0),
+                    "num_steps": num_steps,
                     "action_dim": int(index.action.shape[1]),
                     "proprio_dim": int(index.proprio.shape[1]),
                     "statistics": {
                         key: value.to_json() for key, value in statistics.items()
                     },
                 }
-                for index, weight, episodes, statistics, skip in zip(
+                for index, weight, num_steps, statistics, skip in zip(
                     self.indexes,
                     self.weights,
-                    self.episodes("train"),
+                    self.sizes("train"),
                     self.statistics,
                     self.skips,
                     strict=True,
@@ -184,7 +184,10 @@ def open_source(config: Mapping[str, Any]) -> Source:
         a dict with `length`, `model` (empty: the shipped one) and optionally `truncate`
         and `dropout`; `batch_size`; `num_threads`; `prefetch`; and optionally `depth`,
         names of depth cameras, `camera_matrices`, a bool, `labels`, a tuple of dicts as
-        `vla_jax.data.labels` takes them, and `share_statistics`, a bool.
+        `vla_jax.data.labels` takes them, and `share_statistics`, a bool. `source` is
+        "index" if left out; "stream" and "dlimp" read the data sets in passing with
+        TensorFlow, see `vla_jax.data.stream_source`, which also says what may stand in
+        `stream`.
 
     Raises:
       ValueError: a missing or unknown key, a camera that no data set has, an
@@ -205,14 +208,23 @@ def open_source(config: Mapping[str, Any]) -> Source:
             )
     if not config["datasets"]:
         raise ValueError("data.datasets is empty; name at least one data set.")
-    indexes, skips = [], []
+    indexed = config.get("source", "index") == "index"
+    known, required = _DATASET if indexed else _STREAMED, ("path", "spec")
     for number, dataset in enumerate(config["datasets"]):
-        place, required = f"data.datasets[{number}]", ("path", "spec")
-        check_keys(dataset, (*required, *_DATASET), place, required=required)
-        index = open_index(dataset["path"], resolve_spec(dataset["spec"]))
-        indexes.append(index)
-        skips.append(choose_skip(dataset, index.spec.control_hz, place))
-    source = Source(
+        place = f"data.datasets[{number}]"
+        check_keys(dataset, (*required, *known), place, required=required)
+    if indexed:
+        make, indexes = Source, _open_indexes(config["datasets"])
+        files = tuple(d.get("statistics", "") for d in config["datasets"])
+        skips = _skips(config["datasets"], indexes)
+    else:
+        from vla_jax.data.stream_source import open_streams  # which imports this file
+
+        if config.get("share_statistics", False):
+            raise ValueError("data.share_statistics needs data.source='index'.")
+        make, indexes = open_streams(config)
+        files = skips = ()
+    source = make(
         indexes=tuple(indexes),
         weights=tuple(map(_weight, config["datasets"], indexes)),
         tokenizer=Tokenizer.from_file(config["text"]["model"]),
@@ -229,10 +241,10 @@ def open_source(config: Mapping[str, Any]) -> Source:
         depth=tuple(config.get("depth", ())),
         camera_matrices=config.get("camera_matrices", False),
         labels=build_labels(config.get("labels", ()), indexes, config["chunk"]),
-        statistics_files=tuple(d.get("statistics", "") for d in config["datasets"]),
+        statistics_files=files,
         share_statistics=config.get("share_statistics", False),
         text_dropout=config["text"].get("dropout", 0.0),
-        frame_skips=tuple(skips),
+        frame_skips=skips,
     )
     _check_source(source)
     return source
@@ -250,8 +262,16 @@ _KEYS = (
     "num_threads",
     "prefetch",
 )
-_OPTIONAL = ("depth", "camera_matrices", "labels", "share_statistics")
+_OPTIONAL = (
+    "depth",
+    "camera_matrices",
+    "labels",
+    "share_statistics",
+    "source",
+    "stream",
+)
 _DATASET = ("weight", "per_step", "statistics", "frame_skip", "target_hz")
+_STREAMED = ("weight", "statistics")
 _LEAST = {"window": 1, "chunk": 1, "batch_size": 1, "num_threads": 0, "prefetch": 0}
 
 
@@ -302,6 +322,20 @@ def _check_source(source: Source) -> None:
             # Refuses statistics that lack what the kind needs.
             normalize(getattr(index, key)[:1], statistics[key], kind)
     _ = source.instructions  # refuses an instruction that is too long
+
+
+def _open_indexes(datasets: Sequence[Mapping[str, Any]]) -> list[Index]:
+    return [open_index(d["path"], resolve_spec(d["spec"])) for d in datasets]
+
+
+def _skips(
+    datasets: Sequence[Mapping[str, Any]], indexes: Sequence[Index]
+) -> tuple[int, ...]:
+    """Per data set: recorded steps per step of the policy."""
+    return tuple(
+        choose_skip(dataset, index.spec.control_hz, f"data.datasets[{number}]")
+        for number, (dataset, index) in enumerate(zip(datasets, indexes, strict=True))
+    )
 
 
 def _weight(dataset: Mapping[str, Any], index: Index) -> float:

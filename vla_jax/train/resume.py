@@ -20,7 +20,7 @@ from vla_jax.train.feed import Feed
 MAY_CHANGE = (
     r"evaluation(\..*)?",
     r"data\.(num_threads|prefetch)",
-    r"data\.datasets\.\d+\.path",  # the metadata still has to be the same
+    r"data\.datasets\.\d+\.(path|statistics)",  # the metadata still has to be the same
     r"train\.(steps|log_every|save_every|keep|eval_every|eval_batches)",
     r"train\.(mesh|sharding|compile_cache|tensorboard|wandb)(\..*)?",
 )
