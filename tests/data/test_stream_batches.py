@@ -113,6 +113,14 @@ def test_threads_and_prefetch_do_not_change_the_batches(folder):
             assert_equal(one, two)
 
 
+@NEEDS_DLIMP
+def test_dlimp_gives_the_order_of_tfdata(folder):
+    one, two = (open_stream(folder, source=kind) for kind in ("stream", "dlimp"))
+    one, two = (take(train_batches(source, seed=2), 12) for source in (one, two))
+    for a, b in zip(one, two, strict=True):
+        assert_equal(a, b)
+
+
 def test_starting_anywhere_continues_the_same_order(folder, other):
     source = open_stream(folder, other, prefetch=2)
     source = dataclasses.replace(source, weights=(0.7, 0.3))
@@ -194,7 +202,8 @@ def test_without_held_out_episodes_validation_is_an_error(tmp_path):
 
 def test_more_hosts_than_episodes_are_refused(other):
     source = open_stream(other)
-    with pytest.raises(ValueError, match="fewer than the 4 hosts"):
-        stream_batches(source, seed=0, host=3, num_hosts=4)
+    for host in range(4):
+        with pytest.raises(ValueError, match="fewer than the 4 hosts"):
+            stream_batches(source, seed=0, host=host, num_hosts=4)
     with pytest.raises(ValueError, match="4 samples cannot be divided among 3 hosts"):
         stream_batches(source, seed=0, num_hosts=3)

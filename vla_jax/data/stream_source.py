@@ -93,16 +93,14 @@ class Stream:
             ValueError: there are fewer episodes than hosts.
         """
         name = "train" if split == "train" else "val"
-        parts = plan_parts(self.folder, self.spec, name, host=host, num_hosts=num_hosts)
-        if not parts and host > 0:
-            whole = plan_parts(self.folder, self.spec, name)
-            if whole:
-                total = sum(int(part.keep.sum()) for part in whole)
-                raise ValueError(
-                    f"Data set {self.spec.name!r} has {total} {split} episodes, fewer "
-                    f"than the {num_hosts} hosts that are to share them."
-                )
-        return parts
+        plan = functools.partial(plan_parts, self.folder, self.spec, name)
+        total = sum(int(part.keep.sum()) for part in plan())
+        if 0 < total < num_hosts:  # found out by every host, not by one alone
+            raise ValueError(
+                f"Data set {self.spec.name!r} has {total} {split} episodes, fewer than "
+                f"the {num_hosts} hosts that are to share them."
+            )
+        return plan(host=host, num_hosts=num_hosts)
 
     def windows(
         self, parts: Sequence[Part], *, seed: int, skip: int = 0
