@@ -155,6 +155,7 @@ def test_every_entry_is_tested_and_documented():
     tests = "".join(p.read_text() for p in Path(__file__).parent.glob("test_*.py"))
     families = {
         "libero_": 'f"libero_{suite}_no_noops"',
+        "tdroid_": 'f"tdroid_{task}"',
         "utokyo_pr2_": 'TOKYO_PR2 = "utokyo_pr2_{}_converted_externally_to_rlds"',
     }
     for name in oxe.DATASETS:
