@@ -243,6 +243,57 @@ def test_droid_in_joint_space(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        "carrot_in_bowl",
+        "pour_corn_in_pot",
+        "flip_pot_upright",
+        "move_object_onto_plate",
+        "knock_object_over",
+        "cover_object_with_towel",
+    ],
+)
+def test_tdroid_ignores_the_gripper_velocity_in_its_action(tmp_path, task):
+    parts = {"cartesian": 6, "joint": 7, "gripper": 1}
+    observation = {
+        "wrist_image": Image(270, 360),
+        "wrist_depth_image": Image(270, 360, 1),
+        "static_image": Image(270, 360),
+        "static_depth_image": Image(270, 360, 1),
+    }
+    observation |= {f"{part}_position": numbers(n) for part, n in parts.items()}
+    commands = {
+        f"{part}_{kind}": numbers(n)
+        for part, n in parts.items()
+        for kind in ("position", "velocity")
+    }
+    given = (
+        "action_dict/cartesian_velocity",
+        "action_dict/gripper_position",
+        "observation/cartesian_position",
+        "observation/gripper_position",
+    )
+    check(
+        tmp_path,
+        f"tdroid_{task}",
+        in_one(7, observation, embedding=False, action_dict=commands),
+        {key: DROID_STEPS[key] for key in given}
+        | {
+            "action": np.full((2, 7), 9),
+            "language_instruction": ["knock the pot over"] * 2,
+        },
+        action=[[0, 1, 2, 3, 4, 5, 1], [100, 101, 102, 103, 104, 105, 0.25]],
+        proprio=[
+            [40, 41, 42, 43, 44, 45, 0.25],
+            [140, 141, 142, 143, 144, 145, 0.5],
+        ],
+        language=["knock the pot over"],
+        hz=5,
+        metadata_features=FILE | {"recording_folderpath": Text()},
+    )
+
+
 def test_every_instruction_of_droid_is_drawn(tmp_path):
     steps = {key: [value[0]] * 30 for key, value in DROID_STEPS.items()}
     metadata = FILE | {"recording_folderpath": Text()}

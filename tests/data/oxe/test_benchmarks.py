@@ -66,6 +66,11 @@ def test_maniskill_opens_at_one_and_measures_depth(tmp_path):
         "wrist_depth": Image(256, 256, 1, "png", np.uint16),
         "wrist_image": Image(256, 256),
     }
+    # The base stands at (1, 2, 0), turned by 90 degrees about z; the camera, not
+    # turned, sees the origin of the world at (0, 0, 5).
+    half = np.sqrt(0.5)
+    extrinsic = np.eye(4)
+    extrinsic[2, 3] = 5
     index = check(
         tmp_path,
         "maniskill_dataset_converted_externally_to_rlds",
@@ -74,6 +79,11 @@ def test_maniskill_opens_at_one_and_measures_depth(tmp_path):
             "action": action,
             "observation/tcp_pose": counting(2, 7),
             "observation/state": counting(2, 18),
+            "observation/base_pose": np.array([[1, 2, 0, half, 0, 0, half]] * 2),
+            "observation/main_camera_extrinsic_cv": np.stack([extrinsic] * 2),
+            "observation/main_camera_intrinsic_cv": np.array([np.diag([2, 3, 1])] * 2),
+            "observation/wrist_camera_extrinsic_cv": np.stack([np.eye(4)] * 2),
+            "observation/wrist_camera_intrinsic_cv": np.stack([np.eye(3)] * 2),
             "observation/depth": np.full((2, 256, 256, 1), 512, np.uint16),
             "language_instruction": ["stack the red cube"] * 2,
         },
@@ -86,6 +96,10 @@ def test_maniskill_opens_at_one_and_measures_depth(tmp_path):
         hz=20,
         metadata_features=FILE | {"episode_id": Text()},
     )
+    matrices = index.camera_matrices["primary"]
+    expected = [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 5], [0, 0, 0, 1]]
+    np.testing.assert_allclose(matrices["extrinsics"][1], expected, atol=1e-6)
+    assert matrices["intrinsics"][0].tolist() == [[2, 0, 0], [0, 3, 0], [0, 0, 1]]
     depth = np.zeros((4, 4), np.float32)
     scale = index.spec.depth_scale["primary"]
     feature = index.depth_features["primary"]
@@ -155,6 +169,7 @@ def test_every_entry_is_tested_and_documented():
     tests = "".join(p.read_text() for p in Path(__file__).parent.glob("test_*.py"))
     families = {
         "libero_": 'f"libero_{suite}_no_noops"',
+        "tdroid_": 'f"tdroid_{task}"',
         "utokyo_pr2_": 'TOKYO_PR2 = "utokyo_pr2_{}_converted_externally_to_rlds"',
     }
     for name in oxe.DATASETS:

@@ -7,6 +7,7 @@ import numpy as np
 from vla_jax.data.oxe.motion import (
     columns,
     goal_known,
+    pose_matrix,
     quaternion_to_euler,
     reached_motion,
     zeros,
@@ -61,3 +62,15 @@ def test_columns_are_joined_along_the_last_axis():
     joined = columns([1, 2], [[3, 4], [5, 6]], np.array([True, False]), zeros(2))
     assert joined.tolist() == [[1, 3, 4, 1, 0], [2, 5, 6, 0, 0]]
     assert joined.dtype == np.float32
+
+
+def test_poses_become_matrices():
+    half = math.sqrt(0.5)
+    poses = np.array([[1, 2, 3, 1, 0, 0, 0], [0, 0, 0, half, half, 0, 0]])
+    expected = [
+        [[1, 0, 0, 1], [0, 1, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]],
+        [[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]],
+    ]
+    np.testing.assert_allclose(pose_matrix(poses), expected, atol=1e-6)
+    (turned,) = pose_matrix(np.array([[0, 0, 0, 0.5, 0.5, 0.5, 0.5]]))
+    assert turned[:3, :3].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]

@@ -73,12 +73,23 @@ def standardize_roboset(raw: RawEpisode) -> dict:
 
 def standardize_droid(raw: RawEpisode) -> dict:
     """DROID in the robot's frame: velocities of the hand, 0 is an open gripper."""
-    return _droid(raw, "cartesian_velocity", "cartesian_position")
+    return _droid(raw, "cartesian_velocity", "cartesian_position") | {
+        "language": instructions(raw, *_THREE_INSTRUCTIONS)
+    }
 
 
 def standardize_droid_joints(raw: RawEpisode) -> dict:
     """DROID in joint space: velocities of the seven joints."""
-    return _droid(raw, "joint_velocity", "joint_position")
+    return _droid(raw, "joint_velocity", "joint_position") | {
+        "language": instructions(raw, *_THREE_INSTRUCTIONS)
+    }
+
+
+def standardize_tdroid(raw: RawEpisode) -> dict:
+    """T-DROID: as DROID, with one instruction."""
+    return _droid(raw, "cartesian_velocity", "cartesian_position") | {
+        "language": instructions(raw, INSTRUCTION)
+    }
 
 
 def _droid(raw: RawEpisode, velocity: str, position: str) -> dict:
@@ -92,12 +103,23 @@ def _droid(raw: RawEpisode, velocity: str, position: str) -> dict:
             arrays[f"steps/action_dict/{velocity}"],
             gripper.opening(arrays["steps/action_dict/gripper_position"]),
         ),
-        "language": instructions(
-            raw, INSTRUCTION, f"{INSTRUCTION}_2", f"{INSTRUCTION}_3"
-        ),
     }
 
 
+def _tdroid(task: str) -> DatasetSpec:
+    return DatasetSpec(
+        name=f"tdroid_{task}",
+        cameras={
+            "primary": "steps/observation/static_image",
+            "wrist": "steps/observation/wrist_image",
+        },
+        action=DELTA_POSE,
+        control_hz=5.0,
+        standardize=standardize_tdroid,
+    )
+
+
+_THREE_INSTRUCTIONS = (INSTRUCTION, f"{INSTRUCTION}_2", f"{INSTRUCTION}_3")
 _DROID_CAMERAS = {
     "primary": "steps/observation/exterior_image_1_left",
     "secondary": "steps/observation/exterior_image_2_left",
@@ -166,5 +188,16 @@ SPECS = (
         action=("relative",) * 7 + ("gripper",),
         control_hz=15.0,
         standardize=standardize_droid_joints,
+    ),
+    *map(
+        _tdroid,
+        (
+            "carrot_in_bowl",
+            "pour_corn_in_pot",
+            "flip_pot_upright",
+            "move_object_onto_plate",
+            "knock_object_over",
+            "cover_object_with_towel",
+        ),
     ),
 )

@@ -5,7 +5,7 @@ import numpy as np
 from vla_jax.data.oxe import gripper
 from vla_jax.data.oxe.google import DELTA_POSE
 from vla_jax.data.oxe.language import INSTRUCTION, instructions
-from vla_jax.data.oxe.motion import columns
+from vla_jax.data.oxe.motion import columns, pose_matrix
 from vla_jax.data.rlds import RawEpisode
 from vla_jax.data.spec import DatasetSpec
 
@@ -26,6 +26,14 @@ def standardize_libero(raw: RawEpisode) -> dict:
 def standardize_maniskill(raw: RawEpisode) -> dict:
     """Proprio is position, quaternion wxyz and a finger; the gripper is -1 closed."""
     action = raw.arrays["steps/action"]
+    world_from_base = pose_matrix(raw.arrays["steps/observation/base_pose"])
+    camera = {}
+    for name, prefix in (("primary", "main"), ("wrist", "wrist")):
+        key = f"steps/observation/{prefix}_camera"
+        extrinsics = raw.arrays[f"{key}_extrinsic_cv"] @ world_from_base
+        extrinsics[:, 3] = (0, 0, 0, 1)  # exactly, whatever inverting has left there
+        intrinsics = raw.arrays[f"{key}_intrinsic_cv"]
+        camera[name] = {"intrinsics": intrinsics, "extrinsics": extrinsics}
     return {
         "proprio": columns(
             raw.arrays["steps/observation/tcp_pose"],
@@ -35,6 +43,7 @@ def standardize_maniskill(raw: RawEpisode) -> dict:
             action[:, :6], gripper.opening_from_signed(action[:, 6], closed=-1)
         ),
         "language": instructions(raw, INSTRUCTION),
+        "camera": camera,
     }
 
 

@@ -44,6 +44,19 @@ def quaternion_to_euler(quaternion: np.ndarray) -> np.ndarray:
     return np.stack([roll, pitch, yaw], axis=1).astype(np.float32)
 
 
+def pose_matrix(pose: np.ndarray) -> np.ndarray:
+    """Positions and unit quaternions xyz, wxyz `[T, 7]` to matrices `[T, 4, 4]`."""
+    x, y, z, w, i, j, k = pose.astype(np.float64).T
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    rows = [
+        [1 - 2 * (j * j + k * k), 2 * (i * j - k * w), 2 * (i * k + j * w), x],
+        [2 * (i * j + k * w), 1 - 2 * (i * i + k * k), 2 * (j * k - i * w), y],
+        [2 * (i * k - j * w), 2 * (j * k + i * w), 1 - 2 * (i * i + j * j), z],
+        [zero, zero, zero, one],
+    ]
+    return np.moveaxis(np.array(rows), -1, 0)
+
+
 def columns(*parts) -> np.ndarray:
     """Joins `[T]` and `[T, d]` arrays to one float32 `[T, sum of d]`."""
     arrays = [np.asarray(part, np.float32) for part in parts]
