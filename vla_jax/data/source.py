@@ -42,7 +42,7 @@ class Source:
         text_dropout: share of the training samples that lose their instruction.
         frame_skips: per data set, recorded steps per step of the policy; 1 if empty.
         batch_size: samples per step over all hosts.
-        num_threads: threads that decode images; 0 decodes in the calling thread.
+        num_threads: threads that make batches; 0 makes them in the calling thread.
         prefetch: batches made ahead.
         depth: standard names, the depth images of every batch.
         camera_matrices: whether batches have the matrices of the cameras.
