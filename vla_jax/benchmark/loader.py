@@ -1,8 +1,10 @@
 """How much of the raw JPEG decode rate the loader reaches, and whether memory is flat.
 
-Both arms decode the same images with the same number of threads. The raw arm has the
-encoded bytes in memory and decodes them over and over into one buffer per thread; the
-loader draws samples, reads from disk, gathers, masks, normalizes and fills new batches.
+Both arms decode the same images with the same number of threads into memory of the same
+size: pixels of a batch have to lie somewhere all at once, and writing them to memory
+outside the processor's caches is a part of decoding them. The raw arm has the encoded
+bytes in memory and fills the same batch over and over, one per thread; the loader draws
+samples, reads from disk, gathers, masks, normalizes and fills new batches.
 The arms take turns, so that what else the machine does hits both. On a busy machine the
 ratio of processor times says more than the ratio of rates, because a loader with more
 threads is given more of the processor than the raw arm.
@@ -115,11 +117,12 @@ def _time_loader(source: Source, num_batches: int, seed: int) -> tuple[float, fl
 def _time_raw(encoded: Sequence[bytes], source: Source) -> tuple[float, float]:
     """Elapsed and processor seconds to decode all images, shared out among threads."""
     threads = max(source.num_threads, 1)
+    images = source.batch_size * source.window * len(source.cameras)
 
     def decode(share: Sequence[bytes]) -> None:
-        buffer = np.empty((*source.image_size, 3), np.uint8)
-        for data in share:
-            simplejpeg.decode_jpeg(data, buffer=buffer)
+        batch = np.empty((images, *source.image_size, 3), np.uint8)
+        for number, data in enumerate(share):
+            simplejpeg.decode_jpeg(data, buffer=batch[number % images])
 
     shares = [encoded[number::threads] for number in range(threads)]
     with ThreadPoolExecutor(threads) as pool:

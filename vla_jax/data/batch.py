@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla_jax.data.frames import Frame, decode_frames, find_frames, scale_intrinsics
+from vla_jax.data.frames import Frames, decode_frames, find_frames, scale_intrinsics
 from vla_jax.data.labels import Samples
 from vla_jax.data.sampler import hash_numbers
 from vla_jax.data.source import Source
@@ -83,8 +83,8 @@ def make_batch(
     for name, label in source.labels.items():
         batch["labels"][name], some = label(samples)
         frames += some
-    num_tasks = max(min(source.num_threads, len(frames)), 1)
-    tasks = [frames[i::num_tasks] for i in range(num_tasks)]
+    shares = range(1 if run is map else max(source.num_threads, 1))
+    tasks = [[some.share(i, len(shares)) for some in frames] for i in shares]
     for _ in run(decode_frames, tasks):
         pass
     _repeat_first_frame(batch["observation"])
@@ -199,7 +199,7 @@ def _fill_cameras(source, number, place, rows, observation):
             out[key][rows] = values
 
 
-def _find_frames(source, number, place, rows, observation) -> list[Frame]:
+def _find_frames(source, number, place, rows, observation) -> list[Frames]:
     """Lists the images and depth images of one data set; fills `image_mask`."""
     index, found = source.indexes[number], []
     past, frame_mask = _past(source, number, place)

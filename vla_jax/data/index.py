@@ -121,7 +121,7 @@ class Index:
 
     @property
     def is_remote(self) -> bool:
-        """Whether reading an image is worth the preparation of `read_frames`."""
+        """Whether reading an image is worth the preparation of `read_spans`."""
         return "://" in self.data_path
 
     @property
@@ -159,18 +159,41 @@ class Index:
         """The encoded depth image of a step, as `read_image`."""
         return self._read(self.depth_spans, camera, step)
 
-    def read_frames(self, frames: Sequence[tuple[str, str, int]]) -> list[bytes]:
-        """Encoded images of a remote data set in few requests, empty where there is
-        none; of every frame "image" or "depth", the camera and the step."""
-        spans = [getattr(self, f"{k}_spans")[c][s].tolist() for k, c, s in frames]
-        images = [b""] * len(spans)
-        for shard in sorted({shard for shard, _, length in spans if length}):
-            rows = [i for i, span in enumerate(spans) if span[0] == shard and span[2]]
-            found = self._file(shard).read_many([spans[i][1:] for i in rows])
-            for row, data in zip(rows, found, strict=True):
-                self._require_whole(data, *spans[row], *frames[row][1:])
-                images[row] = data
-        return images
+    def read_span(self, camera: str, step: int, span: Sequence[int]) -> bytes:
+        """The bytes of `span`: shard, offset and length as in `image_spans`.
+
+        Raises:
+            ValueError: when the shard has become shorter, naming `camera` and `step`.
+        """
+        shard, offset, length = span
+        data = self._file(shard).read(offset, length)
+        if len(data) != length:
+            raise ValueError(
+                f"{self.shards[shard]} of {self.data_path} ends before byte "
+                f"{offset + length}, where the {camera!r} image of step {step} should "
+                "be: the file has changed since it was indexed."
+            )
+        return data
+
+    def read_spans(self, spans: np.ndarray) -> list[bytes]:
+        """The bytes of `spans`, int64 [n, 3], of a remote data set in few requests.
+
+        Raises:
+            ValueError: when a shard has become shorter.
+        """
+        found = [b""] * len(spans)
+        for shard in np.unique(spans[:, 0]).tolist():
+            rows = np.flatnonzero(spans[:, 0] == shard)
+            pieces = self._file(shard).read_many(spans[rows, 1:].tolist())
+            for row, data in zip(rows.tolist(), pieces, strict=True):
+                if len(data) != spans[row, 2]:
+                    raise ValueError(
+                        f"{self.shards[shard]} of {self.data_path} ends before byte "
+                        f"{spans[row, 1:].sum()}, where an image should be: the file "
+                        "has changed since it was indexed."
+                    )
+                found[row] = data
+        return found
 
     def image_size(self, camera: str) -> tuple[int, int]:
         """Height and width of a camera's images in pixels.
@@ -197,20 +220,8 @@ class Index:
                 f"Data set {self.spec.name!r} has no camera {camera!r}; choose one of "
                 f"{sorted(spans)}."
             )
-        shard, offset, length = spans[camera][step].tolist()
-        if not length:
-            return b""
-        data = self._file(shard).read(offset, length)
-        self._require_whole(data, shard, offset, length, camera, step)
-        return data
-
-    def _require_whole(self, data, shard, offset, length, camera, step) -> None:
-        if len(data) != length:
-            raise ValueError(
-                f"{self.shards[shard]} of {self.data_path} ends before byte "
-                f"{offset + length}, where the {camera!r} image of step {step} should "
-                "be: the file has changed since it was indexed."
-            )
+        span = spans[camera][step].tolist()
+        return self.read_span(camera, step, span) if span[2] else b""
 
     def _open(self, shard: int) -> "_LocalFile | RemoteFile":
         path = f"{self.data_path}/{self.shards[shard]}"

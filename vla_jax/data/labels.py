@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vla_jax.data.frames import Frame, find_frames
+from vla_jax.data.frames import Frames, find_frames
 from vla_jax.data.sampler import hash_numbers, permute
 from vla_jax.names import check_keys, did_you_mean
 
@@ -50,10 +50,10 @@ class Samples(NamedTuple):
     skips: Sequence[int]
 
 
-Label = Callable[[Samples], tuple[dict[str, Any], list[Frame]]]
+Label = Callable[[Samples], tuple[dict[str, Any], list[Frames]]]
 
 
-def gripper_event(samples: Samples) -> tuple[dict, list[Frame]]:
+def gripper_event(samples: Samples) -> tuple[dict, list[Frames]]:
     """The next change of the gripper at or after each step, see `steps_to_event`.
 
     Returns:
@@ -120,7 +120,7 @@ def pose(samples: Samples, *, offsets: Sequence[int] = (0,)) -> tuple[dict, list
 
 def future_frames(
     samples: Samples, *, offsets: Sequence[int] | str, cameras: Sequence[str]
-) -> tuple[dict, list[Frame]]:
+) -> tuple[dict, list[Frames]]:
     """Images of later steps, for example to align predicted points with.
 
     Args:
@@ -175,7 +175,11 @@ def future_frames(
     return label, found
 
 
-def goal_image(samples: Samples, *, cameras: Sequence[str]) -> tuple[dict, list[Frame]]:
+def goal_image(
+    samples: Samples, *, cameras: Sequence[str]
+) -> tuple[dict, list[Frames]]:
+    samples: Samples, *, cameras: Sequence[str]
+) -> tuple[dict, list[Frames]]:
     """Images of a later step as the goal, each later step as likely, see `draw_goal`.
 
     Returns:
