@@ -178,8 +178,6 @@ def future_frames(
 def goal_image(
     samples: Samples, *, cameras: Sequence[str]
 ) -> tuple[dict, list[Frames]]:
-    samples: Samples, *, cameras: Sequence[str]
-) -> tuple[dict, list[Frames]]:
     """Images of a later step as the goal, each later step as likely, see `draw_goal`.
 
     Returns:
