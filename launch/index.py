@@ -12,10 +12,12 @@ for looking at a data set (`--validate`), and for shards that are damaged
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags
 
 from vla_jax.data.build import fingerprint
+from vla_jax.data.checks.finding import Report, Sample
 from vla_jax.data.checks.unindexed import survey
 from vla_jax.data.index import open_index, place_index
 from vla_jax.data.rlds import open_rlds
@@ -73,10 +75,8 @@ def main(argv):
         raise app.UsageError("--validate_out needs --validate.")
     try:
         folder, spec = open_rlds(_DATA_DIR.value), resolve_spec(_SPEC.value)
-        place = place_index(folder, spec, _OUT.value, fingerprint(folder, spec))
     except ValueError as error:
         sys.exit(f"{error}")
-    reports = Path(_VALIDATE_OUT.value or f"{place}-report").expanduser()
     try:
         index = open_index(
             folder.path,
@@ -88,8 +88,9 @@ def main(argv):
     except (ValueError, RuntimeError) as error:
         if not _VALIDATE.value:
             sys.exit(f"{error}")
+        place = place_index(folder, spec, _OUT.value, fingerprint(folder, spec))
         report = survey(folder, spec, error, num_episodes=_VALIDATE_EPISODES.value)
-        _finish(reports, report, None)
+        _finish(place, report, None)
     skipped = index.counts["skipped"]
     note = f", {skipped} corrupt episodes left out" if skipped else ""
     print(
@@ -108,16 +109,18 @@ def main(argv):
             sys.exit(f"{error}")
         print(f"Wrote {file}")
     if _VALIDATE.value:
-        _finish(
-            reports,
-            *validate(index, num_episodes=_VALIDATE_EPISODES.value, progress=True),
-        )
+        size = _VALIDATE_EPISODES.value
+        _finish(index.path, *validate(index, num_episodes=size, progress=True))
 
 
-def _finish(folder: Path, report, sample):
+def _finish(place: Path, report: Report, sample: Sample | None) -> NoReturn:
     """Prints and writes a report, then ends with 1 for errors, else 0."""
     print(report)
-    print(f"Report: {write_reports(folder, report, sample)}")
+    folder = Path(_VALIDATE_OUT.value or f"{place}-report").expanduser()
+    try:
+        print(f"Report: {write_reports(folder, report, sample)}")
+    except OSError as error:
+        sys.exit(f"No report can be written: {error}. Name a folder: --validate_out.")
     sys.exit(1 if report.count("error") else 0)
 
 

@@ -28,7 +28,7 @@ pre { background: #f3f5f8; padding: .8rem 1rem; overflow-x: auto; border-radius:
 .level { border-radius: 4px; padding: .05rem .5rem; font-size: .85rem; color: #fff; }
 .error { background: #9b2226; } .warning { background: #b45f06; }
 .ok { background: #2f7d6d; } .skipped { background: #7b8794; }
-.remedy { color: #52606d; }
+.remedy { color: #52606d; } .name { white-space: nowrap; }
 """
 _NUMBER = ' class="number"'
 _MIMES = {"jpeg": "image/jpeg", "mp4": "video/mp4", "png": "image/png"}

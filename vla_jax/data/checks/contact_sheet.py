@@ -10,8 +10,9 @@ from vla_jax.data.checks.projection import can_project, project
 from vla_jax.data.image import decode
 from vla_jax.data.index import Index
 
-_TILE = 144  # pixels, height of a picture
+_TILE = 150  # pixels, height of a picture
 _STRIP, _GAP = 18, 4  # pixels, height of the writing and space between pictures
+_NOTE = 128  # pixels, least width of the writing
 _PAPER, _INK, _MARK = (255, 255, 255), (28, 39, 51), (255, 122, 0)
 
 
@@ -70,22 +71,22 @@ def _tile(index: Index, camera: str, first: int, step: int) -> Image.Image:
     """One picture with the writing below it."""
     note = f"{camera} {step - first}"
     if index.spec.action[-1] == "gripper":
-        note += " open" if index.action[step, -1] > 0.5 else " closed"
+        note += f", gripper {index.action[step, -1]:.2g}"
     try:
         picture = Image.fromarray(decode(index.read_image(camera, step)))
     except ValueError:
         picture, note = Image.new("RGB", (_TILE, _TILE), (200, 200, 200)), f"{note}: -"
-    scale = _TILE / picture.height
-    size = (max(1, round(picture.width * scale)), _TILE)
-    # Enlarged pixels stay sharp: what is small shall look small.
-    method = Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS
+    # Small pictures grow by whole numbers, so that their pixels stay what they are.
+    scale = max(_TILE // picture.height, min(1, _TILE / picture.height))
+    size = (max(1, round(picture.width * scale)), round(picture.height * scale))
+    method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     picture = picture.resize(size, method)
     if can_project(index, camera):
         _mark(picture, index, camera, first, step, scale)
-    tile = Image.new("RGB", (size[0], _TILE + _STRIP), _PAPER)
+    tile = Image.new("RGB", (max(size[0], _NOTE), size[1] + _STRIP), _PAPER)
     tile.paste(picture, (0, 0))
     ImageDraw.Draw(tile).text(
-        (2, _TILE + 2), note, font=ImageFont.load_default(12), fill=_INK
+        (2, size[1] + 2), note, font=ImageFont.load_default(11), fill=_INK
     )
     return tile
 

@@ -42,7 +42,7 @@ def _check_shapes(index: Index) -> Finding:
 def _check_corrupt(index: Index) -> Finding:
     skipped = index.counts["skipped"]
     if not skipped:
-        return Finding("ok", "shards", f"All {len(index.shards)} shards are intact.")
+        return Finding("ok", "shards", f"0 of {len(index.shards)} shards are damaged.")
     return Finding(
         "warning",
         "shards",

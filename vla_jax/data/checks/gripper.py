@@ -10,7 +10,10 @@ import numpy as np
 
 from vla_jax.data.checks.finding import Finding, Sample, some
 from vla_jax.data.checks.motion import Motion
+from vla_jax.data.index import Index
 
+_BLOCK = 65536  # steps in memory at a time
+_BETWEEN = (0.4, 0.6)  # commands that are neither open nor closed
 _LIFT_SECONDS = 2.0
 _LIFT_SHARE = 0.1  # of the range of heights in the episode
 
@@ -39,7 +42,7 @@ def check_gripper(sample: Sample, motion: Motion | None) -> Iterator[Finding]:
             "Check that the standardize function takes the right column.",
         )
     else:
-        yield Finding(
+        yield _check_middle(index) or Finding(
             "ok",
             "gripper range",
             f"The gripper goes from {low:.3g} to {high:.3g}, within 0 (closed) to 1 "
@@ -47,6 +50,26 @@ def check_gripper(sample: Sample, motion: Motion | None) -> Iterator[Finding]:
         )
         yield _check_order(sample)
         yield _check_lifting(sample, motion)
+
+
+def _check_middle(index: Index) -> Finding | None:
+    """Looks for commands in the middle, where open and closed cannot be told apart."""
+    between = sum(
+        int(np.sum((block > _BETWEEN[0]) & (block < _BETWEEN[1])))
+        for start in range(0, index.num_steps, _BLOCK)
+        for block in [index.action[start : start + _BLOCK, -1]]
+    )
+    share = between / index.num_steps
+    if share < 0.1:
+        return None
+    return Finding(
+        "warning",
+        "gripper range",
+        f"In {share:.0%} of the steps the gripper is told a number between "
+        f"{_BETWEEN[0]} and {_BETWEEN[1]}, neither open nor closed.",
+        "Gripper events take up to 0.5 for closed: where such a number leaves the "
+        "gripper as it is, repeat the last clear command in the standardize function.",
+    )
 
 
 def _check_order(sample: Sample) -> Finding:

@@ -50,7 +50,7 @@ def _findings(report: Report) -> str:
     rows = [
         (
             f'<span class="level {finding.level}">{finding.level}</span>',
-            escape(finding.check),
+            f'<span class="name">{escape(finding.check)}</span>',
             f"{escape(finding.sentence)} "
             f'<span class="remedy">{escape(finding.remedy)}</span>',
         )

@@ -70,7 +70,9 @@ def check_recordings(sample: Sample) -> Iterator[Finding]:
 def _measure(sample: Sample, folder: RLDSFolder, number: int) -> Recording:
     index = sample.index
     place = (int(index.shard[number]), *index.record[number].tolist())
-    payload = memoryview(index.read_span("any", int(index.first_step[number]), place))
+    payload = memoryview(
+        index.read_span("record", int(index.first_step[number]), place)
+    )
     raw = episode_from_record(payload, folder.features)
     steps = standardize_episode(index.spec, raw).steps
     flags = {

@@ -51,7 +51,8 @@ def survey(
         )
         for problems in failed.values()
     ]
-    scope = f"{tried:,} episodes, the first of every shard"
+    which = "the first of every shard" if quota else "all there are"
+    scope = f"{tried:,} episodes, {which}"
     return Report(spec.name, folder.path, scope, _describe(folder), ordered(findings))
 
 
