@@ -46,7 +46,7 @@ def _noise(number, steps):
             _late,
             [
                 "Actions agree with the motion that came before them (correlation "
-                "1.00), less with the one that follows (0.33): they seem to be one "
+                "1.00), less with the one that follows (0.26): they seem to be one "
                 "step late."
             ],
         ),
@@ -136,7 +136,7 @@ def _order(order):
         (
             _order(lambda turn: np.random.default_rng(3).normal(size=turn.shape)),
             "Actions and turns of the end effector do not go together (correlation "
-            "0.09).",
+            "-0.03).",
         ),
     ],
 )

@@ -97,14 +97,17 @@ def _check_turns(sample: Sample) -> Finding:
             # Only within one turn: elsewhere a jump of 6.3 means something else.
             turns &= np.abs(array[steps]).max(0) < np.pi + _FULL_TURN
             for d in np.flatnonzero(turns).tolist():
-                found.setdefault(f"{key} dimension {d}", []).append(episode)
+                found.setdefault(f"{key.capitalize()} dimension {d}", []).append(
+                    episode
+                )
     if not found:
         return Finding("ok", "angles", "No dimension jumps by a full turn.")
     episodes = next(iter(found.values()))
+    jump = "jumps" if len(found) == 1 else "jump"
     return Finding(
         "warning",
         "angles",
-        f"{' and '.join(found)} jumps by a full turn, as angles do where they wrap "
+        f"{', '.join(found)} {jump} by a full turn, as angles do where they wrap "
         f"(first in episode {episodes[0]}).",
         "Give the angle as sine and cosine, unwrap it, or turn its zero away from "
         "where the robot works.",

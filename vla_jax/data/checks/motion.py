@@ -150,11 +150,11 @@ def _check_kinds(motion: Motion) -> Iterator[Finding]:
     best = np.abs(np.diagonal(motion.by_lag, axis1=1, axis2=2)).max(0)
     for d, kind in enumerate(motion.kinds):
         level, change = float(motion.level[d, d]), float(best[d])
-        if kind == "relative" and level > 0.95 and change < 0.6 and motion.near[d]:
+        if kind == "relative" and level > max(0.95, change + 0.1) and motion.near[d]:
             yield Finding(
                 "warning",
                 "actions and motion",
-                f"Action dimension {d} is declared relative but equals the "
+                f"Action dimension {d} is declared relative but equals "
                 f"{_state(motion, d)} that is reached next (correlation {level:.2f}).",
                 "Declare it 'absolute', or subtract the present state in the "
                 "standardize function.",

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from tqdm import tqdm
+
 from vla_jax.data.checks.finding import Finding, Report, ordered
 from vla_jax.data.rlds import RLDSFolder, episode_from_record
 from vla_jax.data.shard import open_view
