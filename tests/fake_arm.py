@@ -41,6 +41,7 @@ def standardize(raw: RawEpisode) -> dict:
         "language": [text.decode("utf-8", "replace")],
         "pose": raw.arrays["steps/pose"],
         "camera": {"primary": {"intrinsics": INTRINSICS, "extrinsics": EXTRINSICS}},
+        "success": True,
     }
 
 

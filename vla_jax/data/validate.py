@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from vla_jax.data.checks.actions import check_actions
+from vla_jax.data.checks.directions import check_motion
 from vla_jax.data.checks.episodes import check_episodes
 from vla_jax.data.checks.finding import Finding, Report, Sample, ordered
 from vla_jax.data.checks.gripper import check_gripper
 from vla_jax.data.checks.images import check_images
 from vla_jax.data.checks.language import check_language
-from vla_jax.data.checks.motion import check_motion, measure_motion
+from vla_jax.data.checks.motion import measure_motion
 from vla_jax.data.checks.page import write_validation_page
 from vla_jax.data.checks.pose import check_pose
-from vla_jax.data.checks.recording import check_recordings
+from vla_jax.data.checks.steps import check_recordings
 from vla_jax.data.index import Index
 from vla_jax.data.statistics import Statistics
 
@@ -119,7 +120,7 @@ def _check(sample: Sample) -> Iterator[Finding]:
     yield from check_episodes(sample)
     yield from check_actions(sample)
     motion = measure_motion(sample)
-    yield from check_motion(sample, motion)
+    yield from check_motion(motion)
     yield from check_pose(sample, motion)
     yield from check_gripper(sample, motion)
     yield from check_recordings(sample)

@@ -72,6 +72,16 @@ def test_a_data_set_without_validation_split_is_found(tmp_path):
     assert finding.sentence == ("No episode is held out for validation: 5 in 'train'.")
 
 
+def test_failures_are_counted(tmp_path):
+    def standardize(raw):
+        height = float(raw.arrays["steps/pose"][-1, 2])
+        return fake_arm.standardize(raw) | {"success": height > 9}
+
+    spec = dataclasses.replace(fake_arm.ARM, standardize=standardize)
+    (finding,) = fake_arm.problems(fake_arm.check(tmp_path, spec=spec))
+    assert finding.sentence == "0 of 5 episodes that say so have succeeded."
+
+
 def test_corrupt_episodes_that_were_left_out_are_listed(tmp_path):
     folder = fake_arm.write_arm(tmp_path)
     (shard,) = folder.glob("*.tfrecord-*")

@@ -17,6 +17,7 @@ def check_episodes(sample: Sample) -> Iterator[Finding]:
     yield _check_corrupt(sample.index)
     yield _check_splits(sample.index)
     yield _check_lengths(sample.index)
+    yield _check_success(sample.index)
     yield _check_duplicates(sample)
 
 
@@ -97,6 +98,18 @@ def _check_lengths(index: Index) -> Finding:
         f"Episodes have {lengths.min()} to {lengths.max()} steps; the median is "
         f"{median:g}, {seconds:.3g} s.",
     )
+
+
+def _check_success(index: Index) -> Finding:
+    if index.success is None:
+        return Finding("skipped", "success", "No episode says whether it succeeded.")
+    known, done = int((index.success >= 0).sum()), int((index.success == 1).sum())
+    said = f"{done:,} of {known:,} episodes that say so have succeeded."
+    if done < 0.5 * known:
+        failed = np.flatnonzero(index.success == 0)
+        remedy = "Leave failures out, unless the policy is to learn from them."
+        return Finding("warning", "success", said, remedy, some(failed))
+    return Finding("ok", "success", said)
 
 
 def _check_duplicates(sample: Sample) -> Finding:

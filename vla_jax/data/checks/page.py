@@ -9,7 +9,9 @@ from vla_jax.data.checks.finding import Report, Sample
 from vla_jax.data.checks.histogram import count_lengths, draw_histogram, histograms
 from vla_jax.data.checks.language import count_instructions
 from vla_jax.data.checks.projection import can_project
+from vla_jax.data.checks.unindexed import describe_features
 from vla_jax.data.index import Index
+from vla_jax.data.rlds import open_rlds
 from vla_jax.page import escape, image, paragraphs, table, write_page
 
 _SHEET = 4  # episodes on the contact sheet
@@ -41,6 +43,8 @@ def write_validation_page(
             _figure(draw_histogram(count_lengths(index.num_episode_steps)), "steps"),
             "<h2>Instructions</h2>",
             *_instructions(index),
+            "<h2>Features on disk</h2>",
+            f"<pre>{escape(describe_features(open_rlds(index.data_path)))}</pre>",
         ]
     sections += ["<h2>Contents</h2>", f"<pre>{escape(report.table)}</pre>"]
     return write_page(path, f"Data set {report.name}", sections)

@@ -71,13 +71,14 @@ def _check_rotation(sample: Sample, motion: Motion | None) -> Finding:
             "rotation",
             "Actions do not have three relative rotations as dimensions 3 to 5.",
         )
-    tables = {
-        (frame, order): _correlate(sample, frame, order, LAGS[motion.lag])
+    pairs = {
+        (frame, order): _pair(sample, frame, order, LAGS[motion.lag])
         for frame in ("base", "hand")
         for order in ("xyzw", "wxyz")
     }
-    if any(table is None for table in tables.values()):
+    if any(pair is None for pair in pairs.values()):
         return Finding("skipped", "rotation", "The end effector hardly turns.")
+    tables = {key: pair.correlation() for key, pair in pairs.items()}
     straight = {key: float(np.diag(t).mean()) for key, t in tables.items()}
     (frame, order), best = max(straight.items(), key=lambda item: abs(item[1]))
     plain = max(abs(straight[f, "xyzw"]) for f in ("base", "hand"))
@@ -118,16 +119,27 @@ def _check_rotation(sample: Sample, motion: Motion | None) -> Finding:
             "Check the frame and the unit of dimensions 3 to 5: small rotations about "
             "x, y and z in radians are expected.",
         )
+    slope = np.diag(pairs[frame, "xyzw"].slope())
+    metres = motion.source == "pose" and np.abs(np.diag(motion.slope) - 1).max() < 0.3
+    if metres and best > 0.6 and np.abs(np.rad2deg(slope) - 1).max() < 0.3:
+        return Finding(
+            "warning",
+            "rotation",
+            "One unit of dimensions 3 to 5 turns the end effector by "
+            f"{slope.mean():.3g} rad, which is a degree.",
+            "Give rotations in radians: np.deg2rad.",
+        )
+    slopes = ", ".join(f"{value:.3g}" for value in slope)
     return Finding(
         "ok",
         "rotation",
         f"Dimensions 3 to 5 turn the end effector about the axes of the {frame} "
-        f"(correlation {best:.2f}).",
+        f"(correlation {best:.2f}); one unit turns it by {slopes} rad.",
     )
 
 
-def _correlate(sample: Sample, frame: str, order: str, lag: int) -> np.ndarray | None:
-    """Correlation `[3, 3]` of rotations with turns; None if there are hardly any."""
+def _pair(sample: Sample, frame: str, order: str, lag: int) -> Covariance | None:
+    """Rotations of the action with turns; None if there are hardly any."""
     covariance = Covariance()
     for episode in sample.episodes.tolist():
         steps = sample.steps(episode)
@@ -140,4 +152,4 @@ def _correlate(sample: Sample, frame: str, order: str, lag: int) -> np.ndarray |
         covariance.update(action, turned(before, after, frame=frame))
     if covariance.count < 10 or covariance.moments()[3].max() < _STILL:
         return None
-    return covariance.correlation()
+    return covariance

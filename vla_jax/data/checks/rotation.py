@@ -24,6 +24,13 @@ def turned(before: np.ndarray, after: np.ndarray, *, frame: str) -> np.ndarray:
     )
 
 
+def into_hand(vector: np.ndarray, orientation: np.ndarray) -> np.ndarray:
+    """Vectors `[n, 3]`, told in the base's axes, in those of a hand so turned."""
+    quaternion = np.concatenate([vector, np.zeros_like(vector[:, :1])], axis=1)
+    inverse = orientation * (-1, -1, -1, 1)
+    return _times(_times(inverse, quaternion), orientation)[:, :3]
+
+
 def _times(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     """Hamilton's product, `[n, 4]`."""
     a, u = one[:, 3:], one[:, :3]

@@ -55,7 +55,9 @@ def survey(
     ]
     which = "the first of every shard" if quota else "all there are"
     scope = f"{tried:,} episodes, {which}"
-    return Report(spec.name, folder.path, scope, _describe(folder), ordered(findings))
+    return Report(
+        spec.name, folder.path, scope, describe_features(folder), ordered(findings)
+    )
 
 
 def _try_shard(
@@ -83,7 +85,7 @@ def _explain(error: Exception) -> str:
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
-def _describe(folder: RLDSFolder) -> str:
+def describe_features(folder: RLDSFolder) -> str:
     """The raw features of a data set, one per line."""
     lines = [f"{folder.name} {folder.version}: {folder.path}"]
     width = max((len(key) for key in folder.features), default=0)

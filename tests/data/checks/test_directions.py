@@ -7,7 +7,7 @@ import pytest
 
 from tests import fake_arm
 from vla_jax.data.checks.covariance import Covariance
-from vla_jax.data.checks.rotation import turned
+from vla_jax.data.checks.rotation import into_hand, turned
 
 
 def _other_way(number, steps):
@@ -25,6 +25,23 @@ def _late(number, steps):
 def _goals(number, steps):
     steps["action"][:-1, :3] = steps["pose"][1:, :3]
     steps["action"][-1, :3] = steps["pose"][-1, :3]
+
+
+def _turning_hand(number, steps):
+    """The hand begins a quarter turned about z; actions are told along its axes."""
+    quarter = np.array([0, 0, np.pi / 2])
+    orientations = [fake_arm.rotate(quarter, q) for q in steps["pose"][:, 3:]]
+    steps["pose"][:, 3:] = orientations
+    moves = steps["action"][:, :3]
+    steps["action"][:, :3] = into_hand(moves, steps["pose"][:, 3:])
+
+
+def _unequal(number, steps):
+    steps["action"][:, 2] *= 10
+
+
+def _degrees(number, steps):
+    steps["action"][:, 3:6] = np.rad2deg(steps["action"][:, 3:6])
 
 
 def _noise(number, steps):
@@ -58,6 +75,13 @@ def _noise(number, steps):
                 for d in range(3)
             ],
         ),
+        (
+            _unequal,
+            [
+                "One unit of action dimension 0 moves the end effector by 1 m, one of "
+                "dimension 2 by 0.1 m."
+            ],
+        ),
     ],
 )
 def test_actions_that_disagree_with_the_motion_are_found(tmp_path, change, sentences):
@@ -65,6 +89,31 @@ def test_actions_that_disagree_with_the_motion_are_found(tmp_path, change, sente
     found = [f for f in report.findings if f.check == "actions and motion"]
     assert [finding.sentence for finding in found] == sentences
     assert {finding.level for finding in found} == {"warning"}
+
+
+def test_actions_along_the_axes_of_the_hand_are_recognized(tmp_path):
+    report = fake_arm.check(tmp_path, _turning_hand)
+    finding = fake_arm.found(report, "actions and motion")
+    assert finding.sentence == (
+        "The pose follows the actions along the axes of the hand at once (correlation "
+        "1.00); one unit moves it by 1, 1, 1 m."
+    )
+    assert fake_arm.problems(report) == []
+
+
+def test_absolute_actions_of_the_wrong_sign_are_found(tmp_path):
+    def change(number, steps):
+        _goals(number, steps)
+        steps["action"][:, 0] *= -1
+
+    kinds = ("absolute",) * 3 + ("relative",) * 3 + ("gripper",)
+    spec = dataclasses.replace(fake_arm.ARM, action=kinds)
+    report = fake_arm.check(tmp_path, change, spec=spec)
+    (finding,) = fake_arm.problems(report)
+    assert finding.sentence == (
+        "Action dimension 0 moves the end effector's x the other way (correlation "
+        "-1.00)."
+    )
 
 
 def test_swapped_axes_are_found(tmp_path):
@@ -124,6 +173,11 @@ def _order(order):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
+        (
+            _degrees,
+            "One unit of dimensions 3 to 5 turns the end effector by 0.0175 rad, which "
+            "is a degree.",
+        ),
         (
             _order(lambda turn: -turn),
             "Actions turn the end effector the other way (correlation -1.00).",
@@ -202,3 +256,11 @@ def test_turns_are_told_in_the_frame_that_is_asked_for():
         turned(before, after, frame="hand"), [[0, -quarter, 0]], atol=1e-9
     )
     np.testing.assert_allclose(turned(before, -before, frame="base"), 0, atol=1e-9)
+
+
+def test_vectors_are_told_in_the_axes_of_the_hand():
+    # A hand turned a quarter about z: the base's y is its x.
+    half = np.sqrt(0.5)
+    turned_hand = np.array([[0, 0, half, half]])
+    vector = into_hand(np.array([[0.0, 2, 3]]), turned_hand)
+    np.testing.assert_allclose(vector, [[2, 0, 3]], atol=1e-9)
