@@ -60,7 +60,7 @@ def _check_kinds(motion: Motion) -> Iterator[Finding]:
                 "Declare it 'absolute', or subtract the present state in the "
                 "standardize function.",
             )
-        elif kind == "absolute" and abs(level) < 0.5 and change > 0.8:
+        elif kind == "absolute" and change > max(0.8, abs(level) + 0.3):
             yield Finding(
                 "warning",
                 "actions and motion",
