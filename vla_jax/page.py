@@ -22,6 +22,7 @@ td.number { text-align: right; }
 .grid { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure { margin: 0; } video { border-radius: 6px; width: 256px; }
 figcaption { font-size: .9rem; } video + figcaption { max-width: 256px; }
+svg + figcaption { max-width: 220px; }
 img { max-width: 100%; } figure.strip { margin: 0 0 1.2rem; }
 figure.strip img { border-radius: 6px; display: block; }
 pre { background: #f3f5f8; padding: .8rem 1rem; overflow-x: auto; border-radius: 6px; }

@@ -11,6 +11,7 @@ import numpy as np
 from vla_jax.data.checks.covariance import Covariance
 from vla_jax.data.checks.finding import Sample
 from vla_jax.data.checks.rotation import into_hand
+from vla_jax.data.index import Index
 
 LAGS = (-1, 0, 1, 2)  # further steps after which the motion is looked at
 _BEFORE, _AFTER = 1, 3  # steps of an episode lost to them at either end
@@ -91,6 +92,13 @@ def measure_motion(sample: Sample) -> Motion | None:
     return hand if sure else base
 
 
+def usual_actions(index: Index, steps: slice) -> np.ndarray:
+    """Actions `[t, a]`, those far off brought near: a correlation is all theirs else."""
+    stats = index.statistics["action"]
+    span = stats.q99 - stats.q01
+    return np.clip(index.action[steps], stats.q01 - span, stats.q99 + span)
+
+
 def _measure(sample: Sample, source: str, frame: str, is_hand: bool) -> Motion | None:
     index = sample.index
     moving = sum(kind != "gripper" for kind in index.spec.action)
@@ -99,7 +107,7 @@ def _measure(sample: Sample, source: str, frame: str, is_hand: bool) -> Motion |
     changes, level = [Covariance() for _ in LAGS], Covariance()
     for episode in sample.track(sample.episodes.tolist(), "motion"):
         steps = sample.steps(episode)
-        action = index.action[steps][_BEFORE:-_AFTER, :width]
+        action = usual_actions(index, steps)[_BEFORE:-_AFTER, :width]
         state = np.asarray(states[steps], np.float64)
         if not width or not len(action):
             continue

@@ -6,7 +6,7 @@ import numpy as np
 
 from vla_jax.data.checks.covariance import Covariance
 from vla_jax.data.checks.finding import Finding, Sample, some
-from vla_jax.data.checks.motion import LAGS, Motion
+from vla_jax.data.checks.motion import LAGS, Motion, usual_actions
 from vla_jax.data.checks.rotation import turned
 
 _FAR = 5.0  # metres; hardly an arm reaches that far
@@ -146,7 +146,7 @@ def _pair(sample: Sample, frame: str, order: str, lag: int) -> Covariance | None
         quaternion = np.asarray(sample.index.pose[steps][:, 3:], np.float64)
         if order == "wxyz":
             quaternion = np.roll(quaternion, -1, axis=1)
-        action = sample.index.action[steps][1:-3, 3:6]
+        action = usual_actions(sample.index, steps)[1:-3, 3:6]
         start = 1 + np.arange(len(action))
         before, after = quaternion[start + lag], quaternion[start + lag + 1]
         covariance.update(action, turned(before, after, frame=frame))
