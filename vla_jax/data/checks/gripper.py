@@ -101,19 +101,17 @@ def _check_order(sample: Sample) -> Finding:
             "sign the wrong way round (1 = open, 0 = closed).",
             some(opening or np.flatnonzero(is_closed)),
         )
-    if not first:
-        return Finding(
-            "ok",
-            "gripper convention",
-            f"{1 - closed:.0%} of the episodes begin with an open gripper; in those "
-            "sampled it does not change for three steps or more.",
-        )
-    return Finding(
-        "ok",
-        "gripper convention",
-        f"{1 - closed:.0%} of the episodes begin with an open gripper; of {first} "
-        f"sampled ones in which it moves, {closing} close it first.",
+    is_open = index.action[index.first_step, -1] > 0.5
+    begin = (
+        f"{np.mean(is_open):.0%} of the episodes begin with an open gripper, "
+        f"{closed:.0%} with a closed one"
     )
+    then = (
+        f"of {first} sampled ones in which it moves, {closing} close it first"
+        if first
+        else "in those sampled it never changes for three steps or more"
+    )
+    return Finding("ok", "gripper convention", f"{begin}; {then}.")
 
 
 def _check_lifting(sample: Sample, motion: Motion | None) -> Finding:

@@ -93,7 +93,7 @@ def measure_motion(sample: Sample) -> Motion | None:
 
 
 def usual_actions(index: Index, steps: slice) -> np.ndarray:
-    """Actions `[t, a]`, those far off brought near: a correlation is all theirs else."""
+    """Actions `[t, a]`, outliers brought near: else they alone make a correlation."""
     stats = index.statistics["action"]
     span = stats.q99 - stats.q01
     return np.clip(index.action[steps], stats.q01 - span, stats.q99 + span)
