@@ -106,6 +106,8 @@ def _read_clock(raw: RawEpisode, steps: np.ndarray) -> dict:
         clock = np.asarray(raw.arrays[key])
         if clock.dtype == object or clock.size != raw.num_steps or len(steps) < 2:
             continue
+        if clock.dtype.kind == "u":  # would not go below 0
+            clock = clock.astype(np.int64)
         # Integers first: nanoseconds since 1970 are too many for a float64.
         passed = np.diff(clock.reshape(-1)[steps]).astype(np.float64)
         found["interval"] = float(np.median(passed))
@@ -116,8 +118,11 @@ def _read_clock(raw: RawEpisode, steps: np.ndarray) -> dict:
 
 
 def _not_finite(raw: RawEpisode) -> tuple[str, ...]:
+    """Keys of numbers and vectors; depth may be NaN where there is none."""
     return tuple(
         key
         for key in sorted(raw.arrays)
-        if raw.arrays[key].dtype.kind == "f" and not np.isfinite(raw.arrays[key]).all()
+        if raw.arrays[key].dtype.kind == "f"
+        and raw.arrays[key].ndim <= 2
+        and not np.isfinite(raw.arrays[key]).all()
     )
