@@ -9,6 +9,7 @@ from vla_jax.heads.regression import RegressionHead
 from vla_jax.models.image import ConvEncoder, FlatTokens, GridTokens, PointTokens
 from vla_jax.models.language import TextTransformer
 from vla_jax.models.policy import Policy
+from vla_jax.models.resnet import ResNet
 from vla_jax.models.trunk import BlockwiseTrunk
 from vla_jax.names import did_you_mean
 
@@ -21,6 +22,7 @@ MODULES: dict[str, type[nn.Module]] = {
     "text_transformer": TextTransformer,
     "blockwise": BlockwiseTrunk,
     "regression": RegressionHead,
+    "resnet": ResNet,
 }
 
 
