@@ -255,7 +255,7 @@ def test_initial_matrices_have_the_ranges_of_the_original():
     x = jnp.zeros((1, 1, 16))
 
     def draw(init):
-        layer = EncoderLayer(num_heads=2, mlp_width=24, init=init)
+        layer = EncoderLayer(num_heads=2, mlp_width=24, initializer=init)
         real = jnp.ones((1, 1), bool)
         draw = functools.partial(layer.init, train=False)
         return jax.jit(draw)(jax.random.key(0), x, x, real)["params"]

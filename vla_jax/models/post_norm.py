@@ -44,14 +44,14 @@ class PostNormAttention(nn.Module):
     Attributes:
         num_heads: heads; the width must be a multiple of it.
         dropout: rate on the attention weights.
-        init: "xavier" for every matrix, or "torch" for the defaults of
+        initializer: "xavier" for every matrix, or "torch" for the defaults of
             `torch.nn.MultiheadAttention`; they differ in the output matrix.
         dtype: compute precision of the projections; the softmax is float32.
     """
 
     num_heads: int
     dropout: float = 0.0
-    init: str = "xavier"
+    initializer: str = "xavier"
     dtype: str = "float32"
 
     @nn.compact
@@ -83,7 +83,9 @@ class PostNormAttention(nn.Module):
         )
         weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
         out = jnp.einsum("bhqn,bnhe->bqhe", weights.astype(v.dtype), v)
-        out_init = {"xavier": _xavier, "torch": _torch_uniform}[_known(self.init)]
+        out_init = {"xavier": _xavier, "torch": _torch_uniform}[
+            _known(self.initializer)
+        ]
         return nn.Dense(width, dtype=self.dtype, kernel_init=out_init, name="out")(
             out.reshape(query.shape)
         )
@@ -95,7 +97,7 @@ class EncoderLayer(nn.Module):
     num_heads: int
     mlp_width: int
     dropout: float = 0.1
-    init: str = "xavier"
+    initializer: str = "xavier"
     dtype: str = "float32"
 
     @nn.compact
@@ -109,11 +111,11 @@ class EncoderLayer(nn.Module):
     ) -> Float[Array, "b n d"]:
         drop = nn.Dropout(self.dropout, deterministic=not train)
         attention = PostNormAttention(
-            self.num_heads, self.dropout, self.init, self.dtype, name="attention"
+            self.num_heads, self.dropout, self.initializer, self.dtype, name="attention"
         )
         y = attention(x + position, x + position, x, mask, train=train)
         x = _norm("attention_norm")(x + drop(y))
-        y = _perceptron(self.mlp_width, self.init, self.dtype, drop, x)
+        y = _perceptron(self.mlp_width, self.initializer, self.dtype, drop, x)
         return _norm("mlp_norm")(x + drop(y))
 
 
@@ -123,7 +125,7 @@ class DecoderLayer(nn.Module):
     num_heads: int
     mlp_width: int
     dropout: float = 0.1
-    init: str = "xavier"
+    initializer: str = "xavier"
     dtype: str = "float32"
 
     @nn.compact
@@ -138,7 +140,7 @@ class DecoderLayer(nn.Module):
         train: bool,
     ) -> Float[Array, "b r d"]:
         drop = nn.Dropout(self.dropout, deterministic=not train)
-        fields = (self.num_heads, self.dropout, self.init, self.dtype)
+        fields = (self.num_heads, self.dropout, self.initializer, self.dtype)
         attention = PostNormAttention(*fields, name="attention")
         cross_attention = PostNormAttention(*fields, name="cross_attention")
         placed = x + query_position
@@ -149,7 +151,7 @@ class DecoderLayer(nn.Module):
             x + query_position, memory + position, memory, mask, train=train
         )
         x = _norm("cross_norm")(x + drop(y))
-        y = _perceptron(self.mlp_width, self.init, self.dtype, drop, x)
+        y = _perceptron(self.mlp_width, self.initializer, self.dtype, drop, x)
         return _norm("mlp_norm")(x + drop(y))
 
 
@@ -161,7 +163,7 @@ class PostNormEncoder(nn.Module):
         num_heads: attention heads per layer.
         mlp_width: hidden units of each perceptron.
         dropout: rate on attention weights, hidden units and residual branches.
-        init: "xavier" or "torch", see `PostNormAttention`.
+        initializer: "xavier" or "torch", see `PostNormAttention`.
         dtype: compute precision; parameters and norms stay float32.
     """
 
@@ -169,7 +171,7 @@ class PostNormEncoder(nn.Module):
     num_heads: int
     mlp_width: int
     dropout: float = 0.1
-    init: str = "xavier"
+    initializer: str = "xavier"
     dtype: str = "float32"
 
     @nn.compact
@@ -181,7 +183,13 @@ class PostNormEncoder(nn.Module):
         *,
         train: bool,
     ) -> Float[Array, "b n d"]:
-        fields = (self.num_heads, self.mlp_width, self.dropout, self.init, self.dtype)
+        fields = (
+            self.num_heads,
+            self.mlp_width,
+            self.dropout,
+            self.initializer,
+            self.dtype,
+        )
         for index in range(self.num_layers):
             layer = EncoderLayer(*fields, name=f"layer_{index}")
             x = layer(x, position, mask, train=train)
