@@ -53,10 +53,15 @@ class Batch:
 
 @struct.dataclass
 class Tokens:
-    """A run of sequence elements."""
+    """A run of sequence elements.
+
+    `position`, the same for all examples and frames, is for trunks that add positions
+    to queries and keys only; None leaves the positions to the trunk.
+    """
 
     values: jax.Array  # float32 [b n d]
     mask: jax.Array  # bool [b n]
+    position: jax.Array | None = None  # float32 [n d]
 
 
 @struct.dataclass

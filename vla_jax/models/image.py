@@ -77,7 +77,7 @@ class GridTokens(nn.Module):
     @nn.compact
     def __call__(self, levels: Levels, mask: Bool[Array, "b t"]) -> Tokens:
         """Tokens `[b t n d]`; all of a frame are masked where its image is missing."""
-        x = _level(levels, self.level)
+        x = pick_level(levels, self.level)
         b, t, h, w = x.shape[:4]
         x = nn.Dense(self.width, name="project")(x.reshape(b, t, h * w, -1))
         position = self.param(
@@ -109,7 +109,9 @@ class FlatTokens(nn.Module):
     @nn.compact
     def __call__(self, levels: Levels, mask: Bool[Array, "b t"]) -> Tokens:
         """Tokens `[b t n d]`; all of a frame are masked where its image is missing."""
-        x = nn.relu(nn.Dense(self.channels, name="reduce")(_level(levels, self.level)))
+        x = nn.relu(
+            nn.Dense(self.channels, name="reduce")(pick_level(levels, self.level))
+        )
         b, t = x.shape[:2]
         x = nn.Dense(self.num_tokens * self.width, name="read")(x.reshape(b, t, -1))
         x = x.reshape(b, t, self.num_tokens, self.width)
@@ -149,7 +151,7 @@ class PointTokens(nn.Module):
                 f"num_points={self.num_points} is not a multiple of "
                 f"num_tokens={self.num_tokens}."
             )
-        x = _level(levels, self.level)
+        x = pick_level(levels, self.level)
         b, t, h, w, channels = x.shape
         x = x.reshape(b, t, h * w, channels)
         scale = self.param(
@@ -187,7 +189,12 @@ class PointTokens(nn.Module):
         return Tokens(values=values, mask=mask)
 
 
-def _level(levels: Levels, name: str) -> jax.Array:
+def pick_level(levels: Levels, name: str) -> jax.Array:
+    """One feature level.
+
+    Raises:
+        ValueError: the encoder has no such level.
+    """
     if name not in levels:
         raise ValueError(
             f"Unknown feature level {name!r}; the encoder has {sorted(levels)}."

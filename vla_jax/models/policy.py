@@ -18,29 +18,47 @@ class Policy(nn.Module):
         image: per camera an encoder `(images -1..1 [n h w 3], train) -> levels`. The
             name "shared" stands for one encoder with the same weights for all cameras.
         tokens: per camera, or "shared", a module `(levels, image_mask) -> Tokens`.
-        text: `(task, train) -> Tokens`.
         trunk: `(context, train) -> context` with tokens and readouts.
         head: the action head.
+        text: `(task, train) -> Tokens`; None for a policy that reads no instruction.
         attention: modules `(context, train) -> context`, applied in order before the
             trunk. One with a `loss(context, labels, train)` also has a `loss_name`,
             under which its loss is weighted and logged.
-        proprio: whether the policy reads its own joint or end-effector state.
+        proprio: whether the policy reads its own joint or end-effector state; or the
+            module `[b t p] -> [b t d]` that makes a token of it.
+        latent: `(proprio, action, mask, train) -> (Tokens, loss, metrics)` with a
+            method `prior(batch) -> Tokens`: what training may know of the actions to
+            come, such as `ActionVAE`. Its loss is called "latent".
     """
 
     image: Mapping[str, nn.Module]
     tokens: Mapping[str, nn.Module]
-    text: nn.Module
     trunk: nn.Module
     head: nn.Module
+    text: nn.Module | None = None
     attention: tuple[nn.Module, ...] = ()
-    proprio: bool = True
+    proprio: nn.Module | bool = True
+    latent: nn.Module | None = None
 
     def setup(self):
-        if self.proprio:
+        if self.proprio is True:
             self.proprio_project = nn.Dense(self.trunk.width)
 
-    def encode(self, observation: Observation, task: Task, *, train: bool) -> Context:
+    def encode(
+        self,
+        observation: Observation,
+        task: Task,
+        *,
+        train: bool,
+        latent: Tokens | None = None,
+    ) -> Context:
         """Features and token groups of every input, refined by the attention modules.
+
+        Args:
+            observation: a window of frames.
+            task: what to do.
+            train: whether dropout is on.
+            latent: token of the policy's `latent`; the one of its prior when left out.
 
         Raises:
             ValueError: the observation lacks a camera that the policy was built for,
@@ -54,10 +72,15 @@ class Policy(nn.Module):
                 f"has only {sorted(observation.image)}."
             )
         context = Context(observation=observation, task=task)
-        language = self.text(task, train=train)
-        groups = {
-            "language": Tokens(language.values[:, None], language.mask[:, None])
-        }  # [b 1 l d]
+        groups = {}
+        if self.text is not None:
+            language = self.text(task, train=train)
+            groups["language"] = Tokens(
+                language.values[:, None], language.mask[:, None]
+            )  # [b 1 l d]
+        if self.latent is not None:
+            batch = observation.frame_mask.shape[0]
+            groups["latent"] = self.latent.prior(batch) if latent is None else latent
         features = {
             camera: self._features(camera, image, train=train)
             for camera, image in sorted(observation.image.items())
@@ -69,7 +92,8 @@ class Policy(nn.Module):
             real = observation.image_mask[camera] & observation.frame_mask
             groups[camera] = _pick(self.tokens, camera, "tokens")(levels, real)
         if self.proprio:
-            value = self.proprio_project(observation.proprio)[:, :, None]
+            project = self.proprio_project if self.proprio is True else self.proprio
+            value = project(observation.proprio)[:, :, None]
             groups["proprio"] = Tokens(value, observation.frame_mask[..., None])
         return context.replace(groups={**groups, **context.groups})
 
@@ -82,15 +106,21 @@ class Policy(nn.Module):
         return {name: x.reshape(b, t, *x.shape[1:]) for name, x in levels.items()}
 
     def __call__(
-        self, observation: Observation, task: Task, *, train: bool = False
+        self,
+        observation: Observation,
+        task: Task,
+        *,
+        train: bool = False,
+        latent: Tokens | None = None,
     ) -> Context:
         """The context that the head reads."""
-        return self.trunk(self.encode(observation, task, train=train), train=train)
+        context = self.encode(observation, task, train=train, latent=latent)
+        return self.trunk(context, train=train)
 
     def loss(
         self, batch: Batch, *, train: bool, weights: Mapping[str, float] | None = None
     ) -> tuple[Float[Array, " b"], Metrics]:
-        """The weighted sum of the head's loss ("action") and the attention modules'.
+        """The weighted sum of the losses of the head ("action"), latent and attention.
 
         Args:
             batch: `action` and `action_mask` are `[b c a]`, normalized.
@@ -100,12 +130,18 @@ class Policy(nn.Module):
         Raises:
             ValueError: `weights` names a loss that this policy does not have.
         """
-        context = self(batch.observation, batch.task, train=train)
-        losses = {
-            "action": self.head.loss(
-                context, batch.action, batch.action_mask, train=train
+        losses, latent = {}, None
+        if self.latent is not None:
+            latent, *losses["latent"] = self.latent(
+                batch.observation.proprio[:, -1],
+                batch.action,
+                batch.action_mask,
+                train=train,
             )
-        }
+        context = self(batch.observation, batch.task, train=train, latent=latent)
+        losses["action"] = self.head.loss(
+            context, batch.action, batch.action_mask, train=train
+        )
         for module in self.attention:
             if hasattr(module, "loss"):
                 loss = module.loss(context, batch.labels, train=train)
