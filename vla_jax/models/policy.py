@@ -90,7 +90,12 @@ class Policy(nn.Module):
     def loss(
         self, batch: Batch, *, train: bool, weights: Mapping[str, float] | None = None
     ) -> tuple[Float[Array, " b"], Metrics]:
-        """The weighted sum of the head's loss ("action") and the attention modules'.
+        """The weighted sum of the head's losses and the attention modules'.
+
+        A head has the loss "action", or those that its `losses` names. A loss of weight
+        0 is left out of sum and metrics, so that none of it is computed. Where all that
+        is left sends no gradient into the context, the context is made as when playing,
+        without dropout.
 
         Args:
             batch: `action` and `action_mask` are `[b c a]`, normalized.
@@ -100,34 +105,58 @@ class Policy(nn.Module):
         Raises:
             ValueError: `weights` names a loss that this policy does not have.
         """
-        context = self(batch.observation, batch.task, train=train)
-        losses = {
-            "action": self.head.loss(
-                context, batch.action, batch.action_mask, train=train
-            )
-        }
-        for module in self.attention:
-            if hasattr(module, "loss"):
-                loss = module.loss(context, batch.labels, train=train)
-                losses[module.loss_name] = loss
-        weights = dict(weights or {})
-        unknown = sorted(set(weights) - set(losses))
+        modules = [module for module in self.attention if hasattr(module, "loss")]
+        names = [
+            *getattr(self.head, "loss_names", ("action",)),
+            *(module.loss_name for module in modules),
+        ]
+        unknown = sorted(set(weights or {}) - set(names))
         if unknown:
             raise ValueError(
-                f"Unknown loss weights {unknown}; this policy has {sorted(losses)}."
+                f"Unknown loss weights {unknown}; this policy has {sorted(names)}."
             )
+        weights = {name: (weights or {}).get(name, 1.0) for name in names}
+        detached = getattr(self.head, "detached", ())
+        trained = any(weights[name] for name in names if name not in detached)
+        context = self(batch.observation, batch.task, train=train and trained)
+        losses = self._head_losses(context, batch, train=train)
+        for module in modules:
+            losses[module.loss_name] = module.loss(context, batch.labels, train=train)
         total = jnp.zeros(batch.action.shape[0])
         metrics = {}
         for name, (loss, extra) in losses.items():
-            total = total + weights.get(name, 1.0) * loss
-            metrics |= {f"{name}/{key}": value for key, value in extra.items()}
+            if weights[name]:
+                total = total + weights[name] * loss
+                metrics |= {f"{name}/{key}": value for key, value in extra.items()}
         return total, metrics
+
+    def _head_losses(
+        self, context: Context, batch: Batch, *, train: bool
+    ) -> dict[str, tuple[Float[Array, " b"], Metrics]]:
+        arguments = (context, batch.action, batch.action_mask)
+        if hasattr(self.head, "losses"):
+            return self.head.losses(*arguments, train=train)
+        return {"action": self.head.loss(*arguments, train=train)}
 
     def sample(
         self, observation: Observation, task: Task, rng: Key[Array, ""]
     ) -> Float[Array, "b c a"]:
         """A chunk of normalized actions."""
         return self.head.sample(self(observation, task), rng)
+
+    def explain(
+        self, observation: Observation, task: Task, rng: Key[Array, ""]
+    ) -> dict[str, Float[Array, "b c a"]]:
+        """The parts of a sample, for a head that is made of parts.
+
+        Raises:
+            ValueError: the head has none.
+        """
+        if not hasattr(self.head, "explain"):
+            raise ValueError(
+                "This policy's head has no parts to explain; 'hierarchical' has."
+            )
+        return self.head.explain(self(observation, task), rng)
 
 
 def _pick(modules: Mapping[str, nn.Module], camera: str, what: str) -> nn.Module:
