@@ -28,6 +28,8 @@ class Observation:
     # of its first pixel; "extrinsics": float32 [b t 4 4], camera from robot base,
     # metres}. The last element is 1, and where a matrix is unknown it is all zeros
     camera: dict[str, dict[str, jax.Array]] = struct.field(default_factory=dict)
+    # int32 [b], which robot this is: the position of its data set in `data.datasets`
+    embodiment: jax.Array | None = None
 
 
 @struct.dataclass
@@ -99,6 +101,7 @@ def batch_from_dict(batch: Mapping[str, Any]) -> Batch:
             frame_mask=observation["frame_mask"],
             depth=dict(observation.get("depth", {})),
             camera=dict(observation.get("camera", {})),
+            embodiment=batch.get("dataset"),
         ),
         task=Task(tokens=task["tokens"], token_mask=task["token_mask"]),
         action=batch["action"],

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
+from vla_jax.data.clip_tokens import CLIPTokenizer
+
 PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
 
 
@@ -67,17 +69,27 @@ class Tokenizer:
         return cls(model)
 
     @classmethod
-    def from_file(cls, path: str | Path = "") -> "Tokenizer":
-        """Loads a model file; without a path, the model shipped with the package."""
+    def from_file(cls, path: str | Path = "") -> "Tokenizer | CLIPTokenizer":
+        """Loads a model file; without a path, the model shipped with the package.
+
+        A folder with CLIP's `vocab.json` and `merges.txt`, and what a checkpoint keeps
+        of it, give a `CLIPTokenizer`, which has the same methods.
+        """
         if not path:
             assets = resources.files("vla_jax.data") / "assets"
             return cls((assets / "instructions.model").read_bytes())
+        if Path(path).is_dir():
+            return CLIPTokenizer.from_folder(path)
         if not Path(path).is_file():
             raise ValueError(
                 f"There is no tokenizer at '{path}'; leave data.text.model empty for "
                 "the one shipped with the package."
             )
-        return cls(Path(path).read_bytes())
+        content = Path(path).read_bytes()
+        # No SentencePiece model begins with a brace.
+        if content.startswith(b"{"):
+            return CLIPTokenizer.from_bytes(content)
+        return cls(content)
 
     def to_bytes(self) -> bytes:
         """The serialized model, for a checkpoint."""

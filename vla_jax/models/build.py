@@ -11,18 +11,23 @@ from vla_jax.heads.hierarchical import HierarchicalHead
 from vla_jax.heads.per_step import PerStepHead
 from vla_jax.heads.regression import RegressionHead
 from vla_jax.models.act import EncoderDecoderTrunk, SineGridTokens
+from vla_jax.models.clip_text import CLIPText
 from vla_jax.models.decoder import QueryDecoder, ReadoutDecoder
 from vla_jax.models.dit import DiT
+from vla_jax.models.flow_transformer import JointDenoiser, PromptTrunk
+from vla_jax.models.gr1 import ArmGripperProprio, GR1Trunk
 from vla_jax.models.image import ConvEncoder, FlatTokens, GridTokens, PointTokens
 from vla_jax.models.language import TextTransformer
 from vla_jax.models.latent import ActionVAE
 from vla_jax.models.mlp_denoiser import MLPDenoiser
+from vla_jax.models.perceiver import PerceiverResampler, ResampledTokens
 from vla_jax.models.policy import Policy
 from vla_jax.models.post_norm import TorchDense
 from vla_jax.models.resnet import ResNet
 from vla_jax.models.time_embedding import FourierTime, SinusoidalTime
 from vla_jax.models.trunk import BlockwiseTrunk
 from vla_jax.models.unet import UNet
+from vla_jax.models.vit import CLIPVision, ViT
 from vla_jax.names import did_you_mean
 
 MODULES: dict[str, type[nn.Module]] = {
@@ -50,6 +55,15 @@ MODULES: dict[str, type[nn.Module]] = {
     "unet": UNet,
     "sinusoidal": SinusoidalTime,
     "fourier": FourierTime,
+    "vit": ViT,
+    "clip_vision": CLIPVision,
+    "clip_text": CLIPText,
+    "perceiver": PerceiverResampler,
+    "resampled": ResampledTokens,
+    "arm_gripper": ArmGripperProprio,
+    "gr1": GR1Trunk,
+    "prompted": PromptTrunk,
+    "joint": JointDenoiser,
 }
 
 
@@ -100,6 +114,13 @@ def build_model(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> nn.Mo
             raise ValueError(f"{path} is {value}, but {source} is {expected}.")
         if key == "gripper_dims":
             _check_gripper(path, value, metadata)
+    num_datasets = len(metadata["datasets"])
+    for path, key, value in _leaves(config, "model"):
+        if key == "num_embodiments" and value < num_datasets:
+            raise ValueError(
+                f"{path} is {value}, but there are {num_datasets} data sets, each of "
+                "which has prompts of its own."
+            )
     vocabulary = (config.get("text") or {}).get("vocab_size")
     if vocabulary is not None and vocabulary < metadata["vocab_size"]:
         raise ValueError(

@@ -249,6 +249,7 @@ class Agent:
             },
             proprio=np.pad(proprio, ((0, 0), (0, width))).astype(np.float32),
             frame_mask=present,
+            embodiment=np.int32(self._metadata["datasets"].index(self._dataset)),
         )
 
     def _check(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -15,11 +15,17 @@ import jax
 from tqdm import tqdm
 
 from vla_jax.models.resnet_weights import load_resnet
+from vla_jax.models.tower_weights import load_clip_text, load_clip_vision, load_vit
 from vla_jax.names import check_keys, did_you_mean
 from vla_jax.train.step import TrainState
 
 # Kind of file -> `(module, path, entry=) -> {"params": ..., other collections}`.
-LOADERS: dict[str, Callable[..., dict[str, Any]]] = {"resnet": load_resnet}
+LOADERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "resnet": load_resnet,
+    "vit": load_vit,
+    "clip_vision": load_clip_vision,
+    "clip_text": load_clip_text,
+}
 
 
 def load_pretrained(
