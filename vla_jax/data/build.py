@@ -33,7 +33,7 @@ from vla_jax.data.shard import ShardJob, index_shard, open_view
 from vla_jax.data.standardize import DatasetSpec
 from vla_jax.data.tfrecord import count_records
 
-FORMAT = 3  # raised whenever the content of an index changes
+FORMAT = 4  # raised whenever the content of an index changes
 VALIDATION_SPLITS = ("val", "validation", "test")
 
 _WORKER_BYTES = 64 * 2**20  # shards below this are not worth a process of their own
