@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vla_jax.names import did_you_mean
+
 NORMALIZATIONS = (
     "mean_std",
     "min_max",
@@ -294,7 +296,7 @@ def _affine(stats: Statistics, kind: str, mask, shape) -> tuple:
     mean = stats.mean
     if kind not in NORMALIZATIONS:
         raise ValueError(
-            f"Unknown normalization {kind!r}; choose one of {list(NORMALIZATIONS)}."
+            f"Unknown normalization {kind!r}; {did_you_mean(kind, NORMALIZATIONS)}"
         )
     threshold = tiny_span(mean)
     plain = kind.removesuffix(_CLIPPED)
