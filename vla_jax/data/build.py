@@ -261,7 +261,8 @@ def _held_out(num_episodes: int, share: float) -> np.ndarray:
 def _counted(shard: Shard) -> Shard:
     if shard.num_examples is not None:
         return shard
-    return Shard(shard.path, count_records(open_view(shard.path), shard.path))
+    view = open_view(shard.path, ahead=0)  # only headers are looked at
+    return Shard(shard.path, count_records(view, shard.path))
 
 
 def _run(

@@ -10,8 +10,7 @@ a step of any other data set of weight 1, and 2 draws it twice as often.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etils import epath
-
+from vla_jax.data.remote import open_path
 from vla_jax.names import check_keys, did_you_mean
 
 _END = "_converted_externally_to_rlds"
@@ -152,7 +151,7 @@ def _members(entry: Mapping[str, Any], place: str) -> list[dict]:
                 f"{did_you_mean(other, members)}"
             )
         del members[other]
-    folder = epath.Path(entry["data_dir"]).expanduser()
+    folder = open_path(entry["data_dir"])
     if not folder.exists():
         raise ValueError(f"{place}.data_dir: there is no folder {folder}.")
     found = {

@@ -64,14 +64,16 @@ def iterate_records(
     """Walks the records of a shard and verifies both checksums of each.
 
     Args:
-        view: the bytes of the file, for example a read-only `mmap`.
+        view: the bytes of the file: a buffer such as a read-only `mmap`, or something
+            that has a length and slices, such as `vla_jax.data.read_ahead.ReadAhead`.
         shard: its name in error messages.
         on_corrupt: told about every corrupt record instead of raising. After a broken
             payload the walk continues at the next record; after a broken length there
             is no way to find the next one and the walk ends.
 
     Yields:
-        Offset of the payload within the file, and the payload itself (not a copy).
+        Offset of the payload within the file, and the payload itself (of a buffer, not
+        a copy).
 
     Raises:
         CorruptRecord: when `on_corrupt` is None.
@@ -84,7 +86,7 @@ def iterate_records(
             raise error
         on_corrupt(error)
 
-    view = memoryview(view)
+    view = _sliceable(view)
     size, offset = len(view), 0
     while offset < size:
         length, reason = _read_header(view, offset, shard)
@@ -96,7 +98,7 @@ def iterate_records(
                 offset, f"its {length} bytes end beyond the file ({size} bytes)"
             )
         payload = view[start:end]
-        if _masked_crc(payload) != struct.unpack_from("<I", view, end)[0]:
+        if _masked_crc(payload) != struct.unpack("<I", view[end : end + _FOOTER])[0]:
             report(offset, "the checksum of its payload does not match")
         else:
             yield start, payload
@@ -105,7 +107,7 @@ def iterate_records(
 
 def count_records(view, shard: str) -> int:
     """Counts records by their lengths alone; stops at the first that is broken."""
-    view = memoryview(view)
+    view = _sliceable(view)
     count, offset = 0, 0
     while offset < len(view):
         length, reason = _read_header(view, offset, shard)
@@ -162,7 +164,15 @@ def encode_example(features: dict[str, list[bytes] | np.ndarray]) -> bytes:
     return _tagged(1, b"".join(entries))
 
 
-def _read_header(view: memoryview, offset: int, shard: str) -> tuple[int, str]:
+def _sliceable(view):
+    """Slices of a buffer are not to be copies; others have slices of their own."""
+    try:
+        return memoryview(view)
+    except TypeError:
+        return view
+
+
+def _read_header(view, offset: int, shard: str) -> tuple[int, str]:
     """Length of the record at `offset`, and what is wrong with its header."""
     header = bytes(view[offset : offset + HEADER])
     if len(header) < HEADER:
