@@ -15,7 +15,7 @@ import google_crc32c
 import numpy as np
 
 HEADER = 12  # bytes of the length and its checksum, before every payload
-_FOOTER = 4  # checksum of the payload
+FOOTER = 4  # checksum of the payload, after it
 _KINDS = {1: "bytes", 2: "float", 3: "int64"}  # fields of tf.train.Feature
 _COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda")  # GZIP, ZLIB
 _FIELDS = {kind: number for number, kind in _KINDS.items()}
@@ -37,8 +37,8 @@ class CorruptRecord(ValueError):
     def __str__(self) -> str:
         return (
             f"Corrupt record in {self.shard} at byte {self.offset}: {self.reason}. "
-            "Download or write the shard again, or index with --skip_corrupt to leave "
-            "out and count what cannot be read."
+            "Download or write the shard again, or leave out and count what cannot be "
+            "read: --skip_corrupt of launch/index.py, or data.stream.skip_corrupt."
         )
 
 
@@ -93,16 +93,16 @@ def iterate_records(
         if reason:
             return report(offset, reason)
         start, end = offset + HEADER, offset + HEADER + length
-        if end + _FOOTER > size:
+        if end + FOOTER > size:
             return report(
                 offset, f"its {length} bytes end beyond the file ({size} bytes)"
             )
         payload = view[start:end]
-        if _masked_crc(payload) != struct.unpack("<I", view[end : end + _FOOTER])[0]:
+        if _masked_crc(payload) != struct.unpack("<I", view[end : end + FOOTER])[0]:
             report(offset, "the checksum of its payload does not match")
         else:
             yield start, payload
-        offset = end + _FOOTER
+        offset = end + FOOTER
 
 
 def count_records(view, shard: str) -> int:
@@ -113,7 +113,7 @@ def count_records(view, shard: str) -> int:
         length, reason = _read_header(view, offset, shard)
         if reason:
             break
-        offset += HEADER + length + _FOOTER
+        offset += HEADER + length + FOOTER
         count += offset <= len(view)
     return count
 
@@ -143,7 +143,7 @@ def write_record(file: BinaryIO, payload: bytes) -> int:
     file.write(struct.pack("<I", _masked_crc(length)))
     file.write(payload)
     file.write(struct.pack("<I", _masked_crc(payload)))
-    return HEADER + len(payload) + _FOOTER
+    return HEADER + len(payload) + FOOTER
 
 
 def encode_example(features: dict[str, list[bytes] | np.ndarray]) -> bytes:
