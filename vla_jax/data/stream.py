@@ -269,7 +269,10 @@ def _as_example(trajectory: Mapping) -> tuple[memoryview, dict[str, Feature]]:
                 payload += data
             example[key] = Feature("bytes", spans)
         elif np.issubdtype(value.dtype, np.floating):
-            example[key] = Feature("float", value.astype(np.float32))
+            value = value.astype("<f4")
+            packed = len(payload), value.nbytes
+            payload += value.tobytes()
+            example[key] = Feature("float", value, packed)
         else:
             example[key] = Feature("int64", value.astype(np.int64))
     return memoryview(bytes(payload)), example

@@ -50,10 +50,13 @@ class Feature:
         kind: "bytes", "float" or "int64"; "" for a field without values.
         value: `[n, 2]` int64 offsets and lengths relative to the payload for bytes;
             `[n]` float32 or int64 for numbers.
+        packed: of numbers that lie in one piece, as every current writer stores them,
+            its offset and length in the payload; None otherwise.
     """
 
     kind: str
     value: np.ndarray
+    packed: tuple[int, int] | None = None
 
 
 def iterate_records(
@@ -134,6 +137,29 @@ def parse_example(payload) -> dict[str, Feature]:
     except (IndexError, struct.error, UnicodeDecodeError) as error:
         raise ValueError(f"not a tf.train.Example ({error})") from error
     return fields
+
+
+def decode_varints(data: np.ndarray) -> np.ndarray:
+    """Base-128 numbers `[bytes]` uint8 to values `[n]` int64.
+
+    Raises:
+        IndexError: the bytes are no such numbers.
+    """
+    ends = np.flatnonzero(data < 0x80)
+    if len(ends) == len(data):  # flags and small integers
+        return data.astype(np.int64)
+    if data[-1] >= 0x80:
+        raise IndexError("a number that does not end")
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > 10:
+        raise IndexError("a number of more than ten bytes")
+    values = np.zeros(len(ends), np.uint64)
+    for k in range(lengths.max()):
+        has = lengths > k
+        part = (data[starts[has] + k] & 0x7F).astype(np.uint64)
+        values[has] |= part << np.uint64(7 * k)
+    return values.view(np.int64)
 
 
 def write_record(file: BinaryIO, payload: bytes) -> int:
@@ -257,35 +283,17 @@ def _parse_values(payload: memoryview, kind: str, position: int, end: int) -> Fe
         return Feature(kind, np.array(spans, np.int64).reshape(-1, 2))
     # Numbers are packed into one field by every current writer; the format also
     # allows one field per number.
+    packed = None
     if len(values) == 1:
         _, _, start, stop = values[0]
-        data = payload[start:stop]
+        data, packed = payload[start:stop], (start, stop - start)
     else:
         data = b"".join(payload[start:stop] for _, _, start, stop in values)
     if kind == "float":
         if len(data) % 4:
             raise IndexError("a float list that is no multiple of four bytes")
-        return Feature(kind, np.frombuffer(data, "<f4"))
-    return Feature(kind, _decode_varints(np.frombuffer(data, np.uint8)))
-
-
-def _decode_varints(data: np.ndarray) -> np.ndarray:
-    """Base-128 numbers `[bytes]` uint8 to values `[n]` int64."""
-    ends = np.flatnonzero(data < 0x80)
-    if len(ends) == len(data):  # flags and small integers
-        return data.astype(np.int64)
-    if data[-1] >= 0x80:
-        raise IndexError("a number that does not end")
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    if lengths.max() > 10:
-        raise IndexError("a number of more than ten bytes")
-    values = np.zeros(len(ends), np.uint64)
-    for k in range(lengths.max()):
-        has = lengths > k
-        part = (data[starts[has] + k] & 0x7F).astype(np.uint64)
-        values[has] |= part << np.uint64(7 * k)
-    return values.view(np.int64)
+        return Feature(kind, np.frombuffer(data, "<f4"), packed)
+    return Feature(kind, decode_varints(np.frombuffer(data, np.uint8)), packed)
 
 
 def _encode_varint(value: int) -> bytes:

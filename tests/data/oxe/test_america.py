@@ -127,7 +127,45 @@ def test_uiuc_d3field(tmp_path):
     assert sorted(index.depth_spans) == ["primary", "secondary"]
 
 
-def test_roboset_has_goals_of_joints(tmp_path):
+def test_asu_table_top_displaces_by_its_deltas(tmp_path):
+    objects = ("EE", "bottle", "bread", "coke", "cube", "milk", "pepsi")
+    action = counting(2, 7) + 500
+    action[:, 6] = [1, 0]
+    check(
+        tmp_path,
+        "asu_table_top_converted_externally_to_rlds",
+        in_one(
+            7,
+            {
+                "image": Image(224, 224),
+                "state": numbers(7),
+                "state_vel": numbers(7),
+            },
+            action_delta=numbers(7),
+            action_inst=Text(),
+            goal_object=Text(),
+            ground_truth_states={name: numbers(6) for name in objects},
+        ),
+        {
+            "action": action,
+            "action_delta": counting(2, 7),
+            "ground_truth_states/EE": counting(2, 6) + 40,
+            "observation/state": counting(2, 7) / 1000,
+            "language_instruction": ["pick the milk"] * 2,
+        },
+        action=[[0, 1, 2, 3, 4, 5, 1], [100, 101, 102, 103, 104, 105, 0]],
+        proprio=[
+            [40, 41, 42, 43, 44, 45, 0.006],
+            [140, 141, 142, 143, 144, 145, 0.106],
+        ],
+        language=["pick the milk"],
+        hz=12.5,
+        metadata_features=FILE,
+    )
+
+
+@pytest.mark.parametrize("name", ["roboset", "robo_set"])
+def test_roboset_has_goals_of_joints(tmp_path, name):
     action = counting(2, 8)
     action[:, 7] = [-1, 1]
     observation = {
@@ -138,7 +176,7 @@ def test_roboset_has_goals_of_joints(tmp_path):
     }
     check(
         tmp_path,
-        "roboset",
+        name,
         in_one(8, observation),
         {
             "action": action,
@@ -292,6 +330,26 @@ def test_tdroid_ignores_the_gripper_velocity_in_its_action(tmp_path, task):
         hz=5,
         metadata_features=FILE | {"recording_folderpath": Text()},
     )
+
+
+def test_droid_wipe_has_one_instruction_and_the_second_camera(tmp_path):
+    features = {k: v for k, v in DROID.items() if not k[-1].isdigit()}
+    steps = {k: v for k, v in DROID_STEPS.items() if not k[-1].isdigit()}
+    index = check(
+        tmp_path,
+        "droid_wipe",
+        features,
+        steps,
+        action=[[0, 1, 2, 3, 4, 5, 1], [100, 101, 102, 103, 104, 105, 0.25]],
+        proprio=[
+            [40, 41, 42, 43, 44, 45, 0.25],
+            [140, 141, 142, 143, 144, 145, 0.5],
+        ],
+        language=["put the marker in the cup"],
+        hz=15,
+    )
+    primary = "steps/observation/exterior_image_2_left"
+    assert index.image_features["primary"]["feature"] == primary
 
 
 def test_every_instruction_of_droid_is_drawn(tmp_path):
