@@ -182,6 +182,25 @@ def test_every_entry_is_tested_and_documented():
     assert sorted(row.findall(mixtures)) == sorted(MIXTURES)
 
 
+def test_the_table_flags_what_is_assumed():
+    docs = (Path(__file__).parents[3] / "docs/data.md").read_text()
+    table = re.findall(r"^\| `(\w+)` \|(.*)\|$", docs.partition("\n## Mix")[0], re.M)
+    rows = {name: [cell.strip() for cell in cells.split("|")] for name, cells in table}
+    for name, (cameras, _, action, gripper, hz, schema, assumed) in rows.items():
+        spec = oxe.DATASETS[name]
+        found = dict.fromkeys(spec.cameras, "") | dict.fromkeys(spec.depth, " (depth)")
+        written = ", ".join(camera + depth for camera, depth in found.items())
+        assert cameras == (written or "none named"), name
+        assert float(hz) == round(spec.control_hz, 2), name
+        for kind in ("relative", "absolute"):
+            count = re.search(rf"(\d+) {kind}", action)
+            assert spec.action.count(kind) == (int(count[1]) if count else 0), name
+        assert ("schema" in assumed) == schema.startswith("K"), name
+        assert "gripper" in assumed or "[2]" not in gripper, name
+        assert "kinds" in assumed or "[5]" not in schema, name
+        assert assumed, name
+
+
 @pytest.mark.parametrize("name", ["aloha_mobile", "aloha_mobile_dataset"])
 def test_mobile_aloha_has_its_base_before_the_right_gripper(tmp_path, name):
     cameras = ("cam_high", "cam_left_wrist", "cam_right_wrist")
