@@ -290,10 +290,10 @@ def _upgrade(root: Path, version: str) -> str:
         "convert_dataset_v20_to_v21` of LeRobot 0.3.3. "
     )
     return (
-        f"{before}LeRobot's own program takes v2.1 there, in place: since release 0.5.1 "
-        f"`python -m lerobot.scripts.convert_dataset_v21_to_v30 {arguments}`; from 0.4.0 "
-        "to 0.5.0 the module is `lerobot.datasets.v30.convert_dataset_v21_to_v30`, and "
-        f"--root the folder above, {root.parents[1]}."
+        f"{before}LeRobot's own program takes v2.1 there, in place. Since 0.5.1 it is "
+        f"`python -m lerobot.scripts.convert_dataset_v21_to_v30 {arguments}`; from "
+        "0.4.0 to 0.5.0 `lerobot.datasets.v30.convert_dataset_v21_to_v30` with --root "
+        f"the folder above, {root.parents[1]}."
     )
 
 
