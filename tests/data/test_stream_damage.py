@@ -104,6 +104,8 @@ def test_training_skips_and_says_so_once(folder, capsys):
         steps = [next(batches) for _ in range(30)]  # about three epochs
     index = fake.open_index(folder, skip_corrupt=True)
     assert source.sizes("train") == (index.counts["steps"]["train"],)
+    assert source.metadata() == open_source(fake.data_config(folder)).metadata()
+    assert open_source(config).metadata() == source.metadata()  # from the index
     assert source.statistics[0]["action"].to_json() == (
         index.statistics["action"].to_json()
     )

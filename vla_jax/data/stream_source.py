@@ -254,8 +254,12 @@ def open_streams(
                 f"Data set {spec.name!r} at {folder.path} has no training episodes; "
                 f"its splits have {stream.counts['episodes']}."
             )
-        statistics = find_statistics(stream, dataset.get("statistics", ""))
-        counts = {**stream.counts, "steps": {"train": statistics["action"].count}}
+        statistics, readable = find_statistics(stream, dataset.get("statistics", ""))
+        episodes = dict(stream.counts["episodes"])
+        if skip_corrupt and readable is not None:
+            episodes["train"] = readable
+        steps = {"train": statistics["action"].count}
+        counts = {"episodes": episodes, "steps": steps}
         stream = dataclasses.replace(stream, statistics=statistics, counts=counts)
         windows.append(stream.first_window())
         check_widths(windows[-1], dataset.get("statistics", ""))

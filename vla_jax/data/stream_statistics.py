@@ -39,40 +39,49 @@ def read_statistics(path: str | os.PathLike) -> dict[str, Statistics]:
         ) from error
 
 
-def find_statistics(stream: "Stream", path: str) -> dict[str, Statistics]:
+def find_statistics(
+    stream: "Stream", path: str
+) -> tuple[dict[str, Statistics], int | None]:
     """Statistics from where they are; else from one pass over the data, which is kept.
 
     Args:
         stream: the data set.
         path: an index or a file that the user has named; empty for none.
+
+    Returns:
+        The statistics, and how many training episodes can be read, where that is known.
     """
     if path:
-        return read_statistics(path)
+        return read_statistics(path), None
     wanted = fingerprint(stream.folder, stream.spec)
     place = place_index(stream.folder, stream.spec, None, wanted)
     if not why_rebuild(place, wanted):
-        return read_statistics(place)
+        counts = json.loads((place / "index.json").read_text())["counts"]
+        return read_statistics(place), counts["episodes"]["train"]
     file = place.with_name(f"{place.name}.statistics.json")
     try:
-        if json.loads(file.read_text())["fingerprint"] == wanted:
-            return read_statistics(file)
+        content = json.loads(file.read_text())
+        if content["fingerprint"] == wanted:
+            return read_statistics(file), content["episodes"]
     except (OSError, ValueError, KeyError):
         pass  # there is none yet, or none that can be used
     print(f"Computing the statistics {file}: one pass over the data.")
-    statistics = _measure(stream)
+    statistics, episodes = _measure(stream)
     content = {key: value.to_json() for key, value in statistics.items()}
-    text = json.dumps({"fingerprint": wanted, "statistics": content}, indent=1)
+    found = {"fingerprint": wanted, "episodes": episodes, "statistics": content}
+    text = json.dumps(found, indent=1)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(f".{os.getpid()}.writing")
     temporary.write_text(text + "\n")
     os.replace(temporary, file)
-    return statistics
+    return statistics, episodes
 
 
-def _measure(stream: "Stream") -> dict[str, Statistics]:
-    """Statistics of the training split, shard by shard as an index counts them."""
+def _measure(stream: "Stream") -> tuple[dict[str, Statistics], int]:
+    """Statistics of the training split, shard by shard as an index counts them, and the
+    number of its episodes."""
     totals: dict[str, Streaming] = {}
-    count = stream.counts["episodes"]["train"]
+    episodes, count = 0, stream.counts["episodes"]["train"]
     with tqdm(total=count, unit="episode", desc="statistics") as bar:
         for part in stream.parts("train", 0, 1):
             shard: dict[str, Streaming] = {}
@@ -81,6 +90,7 @@ def _measure(stream: "Stream") -> dict[str, Statistics]:
                 for key in _KEYS:
                     rows = getattr(standard, key)
                     shard.setdefault(key, Streaming(rows.shape[1])).update(rows)
+                episodes += 1
                 bar.update()
             for key, streaming in shard.items():
                 dim = len(streaming.finish().mean)
@@ -90,7 +100,8 @@ def _measure(stream: "Stream") -> dict[str, Statistics]:
             f"Data set {stream.spec.name!r} at {stream.folder.path} has no training "
             f"episode that can be read; its splits have {stream.counts['episodes']}."
         )
-    return {key: streaming.finish() for key, streaming in totals.items()}
+    finished = {key: streaming.finish() for key, streaming in totals.items()}
+    return finished, episodes
 
 
 def check_widths(window: Window, path: str) -> None:
