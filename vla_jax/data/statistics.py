@@ -295,9 +295,8 @@ def _affine(stats: Statistics, kind: str, mask, shape) -> tuple:
     """Shift and scale, f32 `[1, ..., d]`, with `x = normalized * scale + shift`."""
     mean = stats.mean
     if kind not in NORMALIZATIONS:
-        raise ValueError(
-            f"Unknown normalization {kind!r}; {did_you_mean(kind, NORMALIZATIONS)}"
-        )
+        known = did_you_mean(kind, NORMALIZATIONS)
+        raise ValueError(f"Unknown normalization {kind!r}; {known}")
     threshold = tiny_span(mean)
     plain = kind.removesuffix(_CLIPPED)
     if plain == "none":
