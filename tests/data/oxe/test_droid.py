@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests import fake
-from tests.fake_oxe import FILE, check, counting, in_one, write
+from tests.fake_oxe import FILE, check, counting, in_one, numbers, write
 from vla_jax.data.batch import make_batch
 from vla_jax.data.source import open_source
 from vla_jax.data.write import Image, Tensor, Text
