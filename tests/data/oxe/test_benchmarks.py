@@ -177,7 +177,7 @@ def test_every_entry_is_tested_and_documented():
         assert (written or [f'"{name}"'])[0] in tests, name
     docs = (Path(__file__).parents[3] / "docs/data.md").read_text()
     entries, _, mixtures = docs.partition("\n## Mixtures\n")
-    row = re.compile(r"^\| `(\w+)`", re.MULTILINE)
+    row = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
     assert sorted(row.findall(entries)) == sorted(oxe.DATASETS)
     assert sorted(row.findall(mixtures)) == sorted(MIXTURES)
 
