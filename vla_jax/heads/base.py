@@ -31,7 +31,7 @@ class Head(Protocol):
 
 
 def masked_mean(
-    value: Float[Array, "b *rest"], mask: Bool[Array, "b *rest"]
+    value: Float[Array, " b *rest"], mask: Bool[Array, " b *rest"]
 ) -> Float[Array, " b"]:
     """Averages each example over its real entries; 0 where an example has none.
 
