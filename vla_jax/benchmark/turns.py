@@ -2,13 +2,14 @@
 within a turn, and their median and range over the turns are reported."""
 
 import contextlib
+import functools
 import importlib.util
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -45,53 +46,45 @@ def choose_rivals(names: Sequence[str]) -> list[str]:
     return chosen
 
 
-class Arm:
-    """A process of `vla_jax.benchmark.arms`; a context manager that ends it."""
+@contextlib.contextmanager
+def open_arm(
+    name: str, settings: Mapping[str, Any]
+) -> Iterator[Callable[[], dict[str, float]]]:
+    """Starts a process of `vla_jax.benchmark.arms` and ends it.
 
-    def __init__(self, name: str, settings: Mapping[str, Any]):
-        self.name = name
-        self._stack = contextlib.ExitStack()
-        self._errors = self._stack.enter_context(tempfile.TemporaryFile("w+"))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "vla_jax.benchmark.arms"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-        self._ask(json.dumps({"arm": name, **settings}))
-
-    def turn(self) -> dict[str, float]:
-        """One turn; see `vla_jax.benchmark.arms.open_arm`."""
-        return self._ask("turn")
-
-    def __enter__(self) -> "Arm":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._process.stdin.close()
+    Yields:
+        a function that takes one turn, see `vla_jax.benchmark.arms.open_arm`.
+    """
+    command = [sys.executable, "-m", "vla_jax.benchmark.arms"]
+    pipe = subprocess.PIPE
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=errors, text=True
+        ) as process,
+    ):
         try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
-        self._stack.close()
+            ask = functools.partial(_ask, name, process, errors)
+            ask(json.dumps({"arm": name, **settings}))
+            yield functools.partial(ask, "turn")
+        finally:
+            process.kill()  # it has nothing to finish
 
-    def _ask(self, line: str) -> dict:
-        with contextlib.suppress(BrokenPipeError):  # the reply tells what happened
-            print(line, file=self._process.stdin, flush=True)
-        reply = self._process.stdout.readline()
-        if not reply:
-            self._errors.seek(0)
-            raise RuntimeError(
-                f"The arm '{self.name}' of the benchmark died:\n"
-                f"{self._errors.read()[-2000:]}"
-            )
-        result = json.loads(reply)
-        if "error" in result:
-            raise ValueError(result["error"])
-        return result
+
+def _ask(name: str, process: subprocess.Popen, errors: TextIO, line: str) -> dict:
+    with contextlib.suppress(BrokenPipeError):  # the reply tells what happened
+        print(line, file=process.stdin, flush=True)
+    reply = process.stdout.readline()
+    if not reply:
+        process.wait()
+        errors.seek(0)
+        raise RuntimeError(
+            f"The arm '{name}' of the benchmark died:\n{errors.read()[-2000:]}"
+        )
+    result = json.loads(reply)
+    if "error" in result:
+        raise ValueError(result["error"])
+    return result
 
 
 def take_turns(
@@ -120,13 +113,13 @@ def take_turns(
     settings = {"config": config, "num_batches": num_batches, "shuffle": shuffle}
     results: dict[str, list] = {name: [] for name in names}
     with contextlib.ExitStack() as stack:
-        arms = [stack.enter_context(Arm(name, settings)) for name in names]
+        arms = [(name, stack.enter_context(open_arm(name, settings))) for name in names]
         for turn in tqdm(range(turns + 1), desc=f"turns of {', '.join(names)}"):
             first = turn % len(arms)
-            for arm in (*arms[first:], *arms[:first]):
-                result = arm.turn()
+            for name, take_turn in (*arms[first:], *arms[:first]):
+                result = take_turn()
                 if turn:
-                    results[arm.name].append(result)
+                    results[name].append(result)
     return results
 
 
