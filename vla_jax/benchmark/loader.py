@@ -53,24 +53,24 @@ def measure_throughput(
         shuffle=shuffle,
     )
     raw, loader = results["raw"], results["loader"]
-    rows = [
-        ratio(f"loader/vs_{rival}", results[rival], loader, "seconds")
-        for rival in rivals
-    ]
-    rows += [
+    rows = []
+    for rival in rivals:
+        theirs = results[rival]
+        rows += [
+            ratio(f"loader/vs_{rival}", theirs, loader, "seconds"),
+            ratio(f"loader/processor_vs_{rival}", theirs, loader, "work"),
+            ratio(f"loader/rss_vs_{rival}", loader, theirs, "rss_mb"),
+            rate(f"{rival}/frames_per_s", theirs),
+            memory(f"{rival}/rss_mb", theirs),
+            Row(f"{rival}/shuffle", shuffle, "steps"),
+        ]
+    return [
+        *rows,
         ratio("loader/decode_ratio", raw, loader, "seconds"),
         ratio("loader/processor_ratio", raw, loader, "work"),
         rate("loader/frames_per_s", loader),
         rate("loader/raw_frames_per_s", raw),
-        *(rate(f"{rival}/frames_per_s", results[rival]) for rival in rivals),
         memory("loader/rss_mb", loader),
-        *(memory(f"{rival}/rss_mb", results[rival]) for rival in rivals),
-    ]
-    for rival in rivals:
-        rows.append(ratio(f"loader/rss_vs_{rival}", loader, results[rival], "rss_mb"))
-        rows.append(Row(f"{rival}/shuffle", shuffle, "steps"))
-    return [
-        *rows,
         Row("loader/threads", max(source.num_threads, 1), "threads"),
         Row("loader/batch_size", source.batch_size, "samples"),
         Row("loader/bytes_per_image", bytes_per_image(source), "B"),
