@@ -172,11 +172,11 @@ def test_in_an_epoch_no_two_hosts_load_the_same_sample(size, num_hosts, seed):
     batch = {"seed": seed, "batch_size": 8, "sizes": [size], "weights": [1.0]}
     steps = np.arange(size // 8)
     hosts = [
-        sample(steps, **batch, host=host, num_hosts=num_hosts)[1].ravel().tolist()
+        sample(steps, **batch, host=host, num_hosts=num_hosts)[1]
         for host in range(num_hosts)
     ]
-    loaded = sum(hosts, [])
-    assert len(set(loaded)) == len(loaded) == 8 * len(steps)
+    loaded = np.concatenate(hosts, axis=None)
+    assert len(np.unique(loaded)) == len(loaded) == 8 * len(steps)
 
 
 @settings(max_examples=50)

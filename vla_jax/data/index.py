@@ -24,6 +24,7 @@ from vla_jax.data.build import (
     remove_staging,
     why_rebuild,
 )
+from vla_jax.data.mapped import map_array
 from vla_jax.data.open_files import OPEN_FILES, OWNERS, LocalFile
 from vla_jax.data.remote import RemoteFile, open_path
 from vla_jax.data.rlds import RLDSFolder, open_rlds
@@ -257,12 +258,7 @@ class Index:
         return self._array(name) if (self.path / f"{name}.npy").exists() else None
 
     def _array(self, name: str) -> np.ndarray:
-        """A view of a mapped file: items of an `np.memmap` are slow to look up."""
-        path = self.path / f"{name}.npy"
-        try:
-            return np.asarray(np.load(path, mmap_mode="r"))
-        except ValueError:  # an array of width 0 cannot be mapped
-            return np.load(path)
+        return map_array(self.path / f"{name}.npy")
 
 
 def open_index(
