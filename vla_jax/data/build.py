@@ -37,7 +37,9 @@ from vla_jax.data.tfrecord import count_records
 FORMAT = 4  # raised whenever the content of an index changes
 VALIDATION_SPLITS = ("val", "validation", "test")
 
-_WORKER_BYTES = 64 * 2**20  # shards below this are not worth a process of their own
+# Data that a process must have to be worth its start, which takes a second or two; it
+# indexes about that much in one.
+_WORKER_BYTES = 512 * 2**20
 
 
 def build_at(

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,13 +24,13 @@ from vla_jax.data.build import (
     remove_staging,
     why_rebuild,
 )
+from vla_jax.data.mapped import map_array
+from vla_jax.data.open_files import OPEN_FILES, OWNERS, LocalFile
 from vla_jax.data.remote import RemoteFile, open_path
 from vla_jax.data.rlds import RLDSFolder, open_rlds
 from vla_jax.data.standardize import DatasetSpec, resolve_spec
 from vla_jax.data.statistics import Statistics, Streaming
 from vla_jax.names import did_you_mean
-
-_OPEN_FILES = 128  # shards that one index keeps open in one process
 
 
 class Index:
@@ -73,6 +74,8 @@ class Index:
         content = json.loads((self.path / "index.json").read_text())
         self.languages = json.loads((self.path / "languages.json").read_text())
         self._load(content)
+        self._owner = next(OWNERS)
+        weakref.finalize(self, OPEN_FILES.forget, self._owner).atexit = False
 
     def _load(self, content: Mapping) -> None:
         """Sets every attribute that comes from `index.json` or from an array."""
@@ -104,7 +107,6 @@ class Index:
         self.language = self._array("language")
         self.image_spans = {c: self._array(f"image_{c}") for c in self.spec.cameras}
         self.depth_spans = {c: self._array(f"depth_{c}") for c in self.spec.depth}
-        self._file = functools.lru_cache(_OPEN_FILES)(self._open)
         self._image_sizes: dict[str, tuple[int, int]] = {}
 
     @functools.cached_property
@@ -224,9 +226,12 @@ class Index:
         span = spans[camera][step].tolist()
         return self.read_span(camera, step, span) if span[2] else b""
 
-    def _open(self, shard: int) -> "_LocalFile | RemoteFile":
+    def _file(self, shard: int) -> LocalFile | RemoteFile:
+        return OPEN_FILES.get(self._owner, shard, self._open)
+
+    def _open(self, shard: int) -> LocalFile | RemoteFile:
         path = f"{self.data_path}/{self.shards[shard]}"
-        return RemoteFile(path) if "://" in path else _LocalFile(path)
+        return RemoteFile(path) if "://" in path else LocalFile(path)
 
     def _first_size(self, kind: str, camera: str) -> tuple[int, int]:
         spans = getattr(self, f"{kind}_spans")
@@ -254,12 +259,7 @@ class Index:
         return self._array(name) if (self.path / f"{name}.npy").exists() else None
 
     def _array(self, name: str) -> np.ndarray:
-        """A view of a mapped file: items of an `np.memmap` are slow to look up."""
-        path = self.path / f"{name}.npy"
-        try:
-            return np.asarray(np.load(path, mmap_mode="r"))
-        except ValueError:  # an array of width 0 cannot be mapped
-            return np.load(path)
+        return map_array(self.path / f"{name}.npy")
 
 
 def open_index(
@@ -332,17 +332,3 @@ def place_index(folder: RLDSFolder, spec: DatasetSpec, out, wanted: dict) -> Pat
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     where = hashlib.sha256(str(open_path(folder.path)).encode()).hexdigest()[:16]
     return cache / "vla_jax" / f"{folder.name}-{where}" / name
-
-
-class _LocalFile:
-    """A file read at any offset by any thread; closed when nobody uses it any more."""
-
-    def __init__(self, path: str):
-        self._descriptor = os.open(path, os.O_RDONLY)
-
-    def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
-
-    def __del__(self):
-        if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)

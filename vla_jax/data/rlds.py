@@ -25,6 +25,7 @@ from vla_jax.data.fields import (
 )
 from vla_jax.data.remote import open_path
 from vla_jax.data.tfrecord import Feature, parse_example
+from vla_jax.names import names_around
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
@@ -183,7 +184,7 @@ def _find_version(path):
     """The version folder that `path` is or holds."""
     # A web server that does not list its folders may still have the files.
     if not path.exists() and not (path / "features.json").exists():
-        raise ValueError(f"There is no folder {path}.")
+        raise ValueError(f"There is no folder {path}.{names_around(path)}")
     found = _version_folders(path, depth=3)
     if not found:
         names = sorted(child.name for child in path.iterdir())[:10]

@@ -126,6 +126,20 @@ class Tokenizer:
         ]
 
 
+def choose_phrasings(chance: np.ndarray, num_phrasings: np.ndarray) -> np.ndarray:
+    """Which of the phrasings of its instruction each sample gets, all as likely.
+
+    Args:
+        chance: uint64 [b], random bits.
+        num_phrasings: int [b], phrasings of each sample; may be 0.
+
+    Returns:
+        int64 [b] in 0 .. num_phrasings - 1, and 0 where there is none.
+    """
+    choice = chance % np.maximum(num_phrasings, 1).astype(np.uint64)
+    return choice.astype(np.int64)
+
+
 def keep_instructions(chance: np.ndarray, dropout: float) -> np.ndarray:
     """Which samples keep their instruction, for policies that also act without one.
 

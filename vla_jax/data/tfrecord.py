@@ -18,6 +18,7 @@ HEADER = 12  # bytes of the length and its checksum, before every payload
 FOOTER = 4  # checksum of the payload, after it
 _KINDS = {1: "bytes", 2: "float", 3: "int64"}  # fields of tf.train.Feature
 _COMPRESSED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda")  # GZIP, ZLIB
+_BYTES_TAG = 1 << 3 | 2  # field 1, length-delimited
 _FIELDS = {kind: number for number, kind in _KINDS.items()}
 
 
@@ -277,10 +278,10 @@ def _parse_entry(payload: memoryview, position: int, end: int) -> tuple[str, Fea
 
 
 def _parse_values(payload: memoryview, kind: str, position: int, end: int) -> Feature:
-    values = list(_fields(payload, position, end))
     if kind == "bytes":
-        spans = [(start, stop - start) for _, _, start, stop in values]
+        spans = _byte_spans(payload, position, end)
         return Feature(kind, np.array(spans, np.int64).reshape(-1, 2))
+    values = list(_fields(payload, position, end))
     # Numbers are packed into one field by every current writer; the format also
     # allows one field per number.
     packed = None
@@ -294,6 +295,26 @@ def _parse_values(payload: memoryview, kind: str, position: int, end: int) -> Fe
             raise IndexError("a float list that is no multiple of four bytes")
         return Feature(kind, np.frombuffer(data, "<f4"), packed)
     return Feature(kind, decode_varints(np.frombuffer(data, np.uint8)), packed)
+
+
+def _byte_spans(buffer: memoryview, position: int, end: int) -> list[int]:
+    """Offset and length, in turn, of every value of a bytes list.
+
+    As `_fields` for a message of field 1 alone, in one loop: an index spends most of
+    its time here.
+    """
+    spans: list[int] = []
+    while position < end:
+        if buffer[position] != _BYTES_TAG:
+            raise IndexError(f"a bytes list with the tag {buffer[position]}")
+        length, position = buffer[position + 1], position + 2
+        if length >= 0x80:
+            length, position = _varint(buffer, position - 1)
+        spans += position, length
+        position += length
+    if position > end:
+        raise IndexError("a field ends beyond its message")
+    return spans
 
 
 def _encode_varint(value: int) -> bytes:

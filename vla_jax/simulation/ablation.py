@@ -47,6 +47,7 @@ class _Ablated:
         self._wrong = wrong
         self.cameras = agent.cameras
         self.image_size = agent.image_size
+        self.control_hz = getattr(agent, "control_hz", None)
 
     def reset(self, slot: int, seed: int) -> None:
         self._agent.reset(slot, seed)

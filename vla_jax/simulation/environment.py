@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from vla_jax.data.windows import rates_match
 from vla_jax.names import did_you_mean
 
 ENVIRONMENTS = ("metaworld",)
@@ -131,6 +132,30 @@ def check_tasks(name: str, tasks: Sequence[str]) -> tuple[str, ...]:
     if len(set(tasks)) < len(tasks):
         raise ValueError(f"A task is named twice in {', '.join(tasks)}.")
     return tuple(tasks)
+
+
+def check_rate(environment: Environment, control_hz: float) -> None:
+    """Refuses to play a policy at another rate than it was trained for.
+
+    A displacement meant for a longer step moves a robot too far, and one for a shorter
+    step not far enough, so a rate may be off by a quarter at most.
+
+    Args:
+        environment: where the policy is to act.
+        control_hz: actions per second that the policy was trained for.
+
+    Raises:
+        ValueError: the rates differ, with what to train with instead.
+    """
+    if rates_match(control_hz, environment.control_hz):
+        return
+    raise ValueError(
+        f"The policy was trained to act at {control_hz:g} Hz, but task "
+        f"'{environment.task}' is controlled at {environment.control_hz:g} Hz. Train "
+        f"it with target_hz={environment.control_hz:g} in data.datasets (which takes "
+        "data that was recorded at this rate or faster), or correct the control_hz of "
+        "the data set's spec if that is what is wrong."
+    )
 
 
 def episode_seed(purpose: str, seed: int, task: str, number: int) -> int:

@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from vla_jax.simulation.environment import Environment
+from vla_jax.simulation.environment import Environment, check_rate
 from vla_jax.simulation.video import add_caption, write_video
 from vla_jax.simulation.workers import Workers
 
@@ -31,6 +31,9 @@ class Agent(Protocol):
     Attributes:
         cameras: names of the images it looks at.
         image_size: their height and width.
+
+    One that knows the actions per second that it was trained for has them as
+    `control_hz`; an environment that is controlled at another rate is refused.
     """
 
     cameras: tuple[str, ...]
@@ -95,7 +98,8 @@ def run_episodes(
         The results, in the order of `episodes`.
 
     Raises:
-        WorkerError: a worker failed or died; the message names task and seed.
+        WorkerError: a worker failed or died, or its environment has another rate than
+            the agent; the message names task and seed.
     """
     if num_workers < 1:
         raise ValueError(f"num_workers is {num_workers}; expected at least 1.")
@@ -103,11 +107,15 @@ def run_episodes(
     if not waiting:
         return []
     num_workers = min(num_workers, len(waiting))
+    # Not every agent knows: a policy behind a server need not say.
+    control_hz = getattr(agent, "control_hz", None)
     results: dict[Episode, Result] = {}
     with (
         tqdm(total=len(waiting), unit="episode", disable=not progress) as bar,
         _shared_images(num_workers, agent) as (blocks, names),
-        Workers(Player, [(make, name, _layout(agent)) for name in names]) as workers,
+        Workers(
+            Player, [(make, name, _layout(agent), control_hz) for name in names]
+        ) as workers,
     ):
         playing: dict[int, Episode] = {}
 
@@ -177,8 +185,10 @@ class Player:
         make: Callable[[str], Environment],
         block: str,
         layout: tuple[tuple[str, ...], tuple[int, int]],
+        control_hz: float | None,
     ):
         self._make = make
+        self._control_hz = control_hz
         self._cameras, (height, width) = layout
         self._block = SharedMemory(block)
         shape = (len(self._cameras), height, width, 3)
@@ -207,6 +217,8 @@ class Player:
             if self._environment is not None:
                 self._environment.close()
             self._environment = self._make(episode.task)
+            if self._control_hz is not None:
+                check_rate(self._environment, self._control_hz)
         self._steps, self._video, self._frames = 0, video, []
         observation = self._environment.reset(episode.seed)
         return self._state(observation, success=False, render=True)

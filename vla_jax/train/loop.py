@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from vla_jax.data.seen import to_line, to_row
 from vla_jax.models.augment import make_augment
 from vla_jax.models.build import build_model
 from vla_jax.train.checkpoint import Checkpointer
@@ -303,11 +304,21 @@ def _run_phase(
         if check:
             recorder.write(step, _evaluate(run, evaluate, state))
         if save:
+            _report_seen(run, step)
             position = dict(step=step, phase=number, position=step)
             run.checkpoints.save(step, state, position)
         if check or save:
             recorder.restart_clock()
     return state, step, stop
+
+
+def _report_seen(run: _Run, step: int) -> None:
+    """What `step` batches have shown of each data set, to the log and the terminal."""
+    entries = run.feed.seen(step)
+    if entries:
+        run.recorder.write(step, to_row(entries))
+        if not jax.process_index():
+            tqdm.write(f"step {step}, {to_line(entries)}")
 
 
 def _evaluate(run: _Run, evaluate: Callable, state: TrainState) -> dict[str, float]:
