@@ -17,6 +17,10 @@ class FakeEnvironment:
     proprio_dim = 2
     action_dim = 2
     control_hz = 20.0
+    grippers = (1,)
+    demonstration = None
+    stages = ()
+    objects = ()
 
     def __init__(self, task, *, horizon=6, cameras=("primary", "wrist"), size=(4, 6)):
         self.task, self.horizon, self.cameras = task, horizon, cameras

@@ -31,7 +31,14 @@ from vla_jax.data.features import (
 )
 from vla_jax.data.tfrecord import encode_example, write_record
 
-__all__ = ["Image", "RLDSWriter", "Tensor", "Text", "encode_episode"]
+__all__ = [
+    "Image",
+    "RLDSWriter",
+    "Tensor",
+    "Text",
+    "encode_episode",
+    "encode_image",
+]
 
 SHARD_BYTES = 256 * 2**20  # a new shard starts here unless the caller says otherwise
 
@@ -250,7 +257,7 @@ def _encode_field(key: str, spec, values) -> list[bytes] | np.ndarray:
             for value in values
         ]
     if isinstance(spec, Image):
-        return [_encode_image(key, spec, value) for value in values]
+        return [encode_image(key, spec, value) for value in values]
     array = np.asarray(values)
     dtype = np.dtype(spec.dtype)
     if array.shape[1:] != tuple(spec.shape):
@@ -266,7 +273,17 @@ def _encode_field(key: str, spec, values) -> list[bytes] | np.ndarray:
     return [pack(step.tobytes()) for step in array]
 
 
-def _encode_image(key: str, spec: Image, image) -> bytes:
+def encode_image(key: str, spec: Image, image) -> bytes:
+    """Encodes a picture [h w c] as `spec` says; bytes that are encoded are checked.
+
+    Args:
+        key: name of the feature, for messages.
+        spec: the feature.
+        image: array or bytes.
+
+    Raises:
+        ValueError: another size, type or encoding.
+    """
     shape = (spec.height, spec.width, spec.channels)
     is_float = np.dtype(spec.dtype) == np.float32
     if isinstance(image, bytes | bytearray | memoryview):

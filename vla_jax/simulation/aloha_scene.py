@@ -2,7 +2,7 @@
 
 gym-aloha (Apache-2.0; the tasks of Zhao et al., 2023) brings the scenes. Its own
 environment renders three large pictures per step and knows no disturbances, so the few
-lines around the physics are written anew here; a test holds them to gym-aloha's numbers.
+lines around the physics are written anew; a test holds them to gym-aloha's numbers.
 
 Lengths are metres in the frame of the table: x to the right, y away from the `angle`
 camera, z up. Quaternions of MuJoCo are wxyz.
@@ -207,6 +207,7 @@ def _assets() -> Path:
     package = importlib.util.find_spec("gym_aloha")
     if package is None or package.origin is None:
         raise ValueError(
-            "gym-aloha is not installed; install it with `pip install 'vla_jax[aloha]'`."
+            "gym-aloha is not installed; install it with "
+            "`pip install 'vla_jax[aloha]'`."
         )
     return Path(package.origin).parent / "assets"

@@ -207,7 +207,9 @@ def _add_visual(spec, name: str, shape: str) -> None:
 
 def _color(rng) -> np.ndarray:
     """A bright color that is not gray: one channel high, one low."""
-    return rng.permutation([rng.uniform(0.7, 1), rng.uniform(0, 1), rng.uniform(0, 0.3)])
+    return rng.permutation(
+        [rng.uniform(0.7, 1), rng.uniform(0, 1), rng.uniform(0, 0.3)]
+    )
 
 
 def _num_free(model) -> int:

@@ -26,7 +26,6 @@ from vla_jax.simulation.demonstration import (
 from vla_jax.simulation.environment import (
     Environment,
     check_tasks,
-    dimensions,
     make_environment,
 )
 from vla_jax.simulation.gl import ensure_gl
@@ -79,7 +78,8 @@ def collect(
         "tasks": list(tasks),
         "episodes": episodes,
         "val_fraction": val_fraction,
-        **dataclasses.asdict(recipe),
+        # Through JSON once, so that tuples and lists compare equal.
+        **json.loads(json.dumps(dataclasses.asdict(recipe))),
     }
     folder = out / recipe.environment / VERSION
     staging = out / ".staging" / _fingerprint(recipe)
@@ -125,6 +125,8 @@ class Collector:
                 recipe.environment,
                 task,
                 image_size=recipe.image_size,
+                cameras=recipe.views,
+                depth=bool(recipe.depth),
                 primary=recipe.primary,
                 horizon=recipe.horizon,
                 cheap=recipe.cheap,
@@ -134,7 +136,7 @@ class Collector:
         success = metadata["success"]
         payload = b""
         if success:
-            features = step_features(recipe.image_size, *dimensions(recipe.environment))
+            features = step_features(recipe)
             payload = encode_episode(features, METADATA_FEATURES, steps, metadata)
         num_steps = len(steps["action"])
         kind = "success" if success else "failed"
@@ -202,7 +204,7 @@ def _assemble(
     out: Path, plans: dict[str, TaskPlan], val_fraction: float, recipe: Recipe
 ) -> None:
     """Writes the kept episodes into shards; tasks take turns."""
-    features = step_features(recipe.image_size, *dimensions(recipe.environment))
+    features = step_features(recipe)
     with RLDSWriter(
         out,
         recipe.environment,
