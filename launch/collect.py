@@ -3,6 +3,7 @@
     python launch/collect.py --env=metaworld --tasks=drawer-open,reach --out=data
     python launch/collect.py --env=aloha --tasks=transfer_cube,insertion --out=data
 
+`--dry_run` only plays the experts, without pictures, and prints how often they succeed.
 Interrupted at any moment, the same command continues. The data set is the same for
 the same flags, whatever the number of workers.
 """
@@ -11,14 +12,18 @@ import sys
 
 from absl import app, flags
 
-from vla_jax.simulation.collect import collect
+from vla_jax.simulation.collect import collect, rehearse
 from vla_jax.simulation.demonstration import Recipe
+from vla_jax.simulation.intervals import wilson_interval
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("env", "metaworld", "Simulator: metaworld or aloha.")
 flags.DEFINE_list("tasks", None, "Names of tasks, or 'all'.", required=True)
-flags.DEFINE_string("out", None, "Folder for <env>/1.0.0/.", required=True)
+flags.DEFINE_string("out", None, "Folder for <env>/1.0.0/.")
+flags.DEFINE_bool(
+    "dry_run", False, "Play --episodes attempts of each task and write nothing."
+)
 flags.DEFINE_integer("episodes", 25, "Successful episodes kept of each task.")
 flags.DEFINE_integer("seed", 0, "Seed of the collection.")
 flags.DEFINE_integer("workers", 2, "Processes.")
@@ -49,33 +54,43 @@ flags.DEFINE_bool("cheap", True, "Render without shadows and reflections.")
 
 
 def main(argv: list[str]) -> None:
-    """Collects, then prints what was kept."""
+    """Collects or rehearses, then prints what came of it."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments {argv[1:]}.")
     try:
-        folder, report = collect(
-            FLAGS.out,
-            _tasks(FLAGS.env, FLAGS.tasks),
-            episodes=FLAGS.episodes,
-            val_fraction=FLAGS.val_fraction,
-            workers=FLAGS.workers,
-            recipe=Recipe(
-                environment=FLAGS.env,
-                seed=FLAGS.seed,
-                image_size=_size(FLAGS.env, FLAGS.image_size),
-                primary=FLAGS.primary,
-                horizon=FLAGS.horizon,
-                action_noise=FLAGS.action_noise,
-                hold_steps=FLAGS.hold_steps,
-                cheap=FLAGS.cheap,
-                cameras=tuple(FLAGS.cameras) if FLAGS.cameras else None,
-                depth=tuple(FLAGS.depth) if FLAGS.depth else None,
-            ),
+        recipe = Recipe(
+            environment=FLAGS.env,
+            seed=FLAGS.seed,
+            image_size=_size(FLAGS.env, FLAGS.image_size),
+            primary=FLAGS.primary,
+            horizon=FLAGS.horizon,
+            action_noise=FLAGS.action_noise,
+            hold_steps=FLAGS.hold_steps,
+            cheap=FLAGS.cheap,
+            cameras=tuple(FLAGS.cameras) if FLAGS.cameras else None,
+            depth=tuple(FLAGS.depth) if FLAGS.depth else None,
         )
+        if FLAGS.dry_run:
+            _rehearse(recipe)
+        else:
+            _collect(recipe)
     except (ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("Interrupted; run the same command to continue.")
+
+
+def _collect(recipe: Recipe) -> None:
+    if FLAGS.out is None:
+        raise ValueError("--out is missing: the folder that gets the data set.")
+    folder, report = collect(
+        FLAGS.out,
+        _tasks(FLAGS.env, FLAGS.tasks),
+        episodes=FLAGS.episodes,
+        val_fraction=FLAGS.val_fraction,
+        workers=FLAGS.workers,
+        recipe=recipe,
+    )
     width = max(len(task) for task in report["tasks"])
     print(f"{'task':{width}}  kept  attempts  success  mean steps")
     for task, row in report["tasks"].items():
@@ -84,6 +99,24 @@ def main(argv: list[str]) -> None:
             f"{row['kept'] / row['attempts']:6.0%}  {row['mean_steps']:10.1f}"
         )
     print(f"Wrote {folder}")
+
+
+def _rehearse(recipe: Recipe) -> None:
+    outcomes = rehearse(
+        _tasks(FLAGS.env, FLAGS.tasks),
+        attempts=FLAGS.episodes,
+        workers=FLAGS.workers,
+        recipe=recipe,
+    )
+    width = max(len(task) for task in outcomes)
+    print(f"{'task':{width}}  kept  attempts  success  95 % interval")
+    for task, attempts in outcomes.items():
+        wins = sum(success for _, success in attempts)
+        low, high = wilson_interval(wins, len(attempts))
+        print(
+            f"{task:{width}}  {wins:4d}  {len(attempts):8d}  "
+            f"{wins / len(attempts):6.1%}  {low:.1%} to {high:.1%}"
+        )
 
 
 def _tasks(environment: str, tasks: list[str]) -> list[str]:

@@ -35,6 +35,7 @@ from vla_jax.simulation.rendering import (
 )
 
 TASKS = tuple(sorted(SCENES))
+STAGES = {task: scene.stages for task, scene in SCENES.items()}
 INSTRUCTIONS: dict[str, tuple[str, ...]] = {
     "insertion": (
         "insert the red peg into the blue socket",

@@ -34,7 +34,8 @@ class Environment(Protocol):
         stages: names of the stages whose number is the reward, the last one being
             success; empty where rewards mean something else.
         objects: names of the objects whose poses `object_poses` tells; empty where it
-            tells none. Where there are some, there are also `camera_matrices`.
+            tells none. Where there are some, there are also `camera_matrices`. An
+            environment may lack `stages` and `objects`.
     """
 
     task: str
@@ -147,6 +148,11 @@ def list_tasks(name: str) -> tuple[str, ...]:
 def phrasings(name: str, task: str) -> tuple[str, ...]:
     """Every instruction that a task of an environment may be given with."""
     return _adapter(name).INSTRUCTIONS[task]
+
+
+def list_stages(name: str, task: str) -> tuple[str, ...]:
+    """Names of the stages of a task, empty where it has none."""
+    return _adapter(name).STAGES.get(task, ())
 
 
 def list_variants(name: str) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ DEFAULT_IMAGE_SIZE = 128
 DEFAULT_CAMERAS = ("primary", "wrist")
 HAS_DEPTH = False
 VARIANTS = ("none",)
+STAGES: dict[str, tuple[str, ...]] = {}
 
 
 class MetaWorld:
