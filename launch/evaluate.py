@@ -136,7 +136,6 @@ def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
         "primary": FLAGS.primary or config.get("primary"),
         "horizon": FLAGS.horizon or config.get("horizon"),
         "cheap": FLAGS.cheap,
-        "variant": FLAGS.variant,
     }
     settings = {
         "checkpoint": str(folder),
@@ -146,7 +145,9 @@ def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
         "execute": agent.execute,
         "ensemble": agent.ensemble,
         "blank": FLAGS.blank,
-        "whole": FLAGS.whole,
+        # None where nothing is changed, as in the results of earlier versions.
+        "variant": None if FLAGS.variant == "none" else FLAGS.variant,
+        "whole": FLAGS.whole or None,
         # Which instruction is wrong depends on the order of the tasks.
         "order": list(tasks) if FLAGS.blank == "wrong_language" else None,
         **options,
@@ -156,6 +157,7 @@ def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
         FLAGS.env,
         image_size=agent.image_size,
         cameras=agent.cameras,
+        variant=FLAGS.variant,
         **options,
     )
     return evaluate(

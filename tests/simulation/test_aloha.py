@@ -205,3 +205,69 @@ def test_disturbances_are_seen_and_pinned_by_the_seed():
     shown = np.flatnonzero(seen)
     assert 3 <= len(shown) <= 5
     assert (np.diff(shown) == 1).all() and not seen[0] and not seen[-1]
+
+
+class RestingAgent:
+    """Keeps both arms at rest and points at the middle of the picture."""
+
+    cameras = ("primary",)
+    image_size = (12, 16)
+    point_cameras = ("primary",)
+
+    def reset(self, slot, seed):
+        pass
+
+    def needs_image(self, slot):
+        return True
+
+    def act(self, slots, observations, instructions):
+        for observation in observations:
+            assert observation["image"]["primary"].shape == (12, 16, 3)
+            assert observation["proprio"].shape == (14,)
+        return np.tile([0, -0.96, 1.16, 0, -0.3, 0, 0.0], (len(slots), 2))
+
+    def diagnostics(self, slot):
+        return {"points": np.zeros((1, 2))}
+
+
+@in_own_process
+def test_a_policy_is_evaluated_from_paired_starts():
+    import functools
+    import tempfile
+
+    from vla_jax.simulation.evaluation import compare, evaluate
+
+    reports = []
+    for variant in ("none", "light"):
+        make = functools.partial(
+            make_environment,
+            "aloha",
+            image_size=(12, 16),
+            cameras=("primary",),
+            horizon=25,
+            variant=variant,
+        )
+        with tempfile.TemporaryDirectory() as out:
+            report = evaluate(
+                RestingAgent(),
+                out,
+                ["insertion"],
+                make,
+                episodes=2,
+                seed=1,
+                settings={},
+                confidence=0.99,
+                stages={"insertion": list_stages("aloha", "insertion")},
+                num_workers=1,
+                progress=False,
+            )
+        reports.append(report)
+    first, second = reports[0]["episodes"]
+    assert first["start"] != second["start"] and len(first["start"]) == 2
+    assert first["stage"] == 0 and first["steps"] == 25
+    # The objects fall on the table and rest; the point stays where it is.
+    assert first["metrics"]["jitter"] == 0 and first["metrics"]["locked"] == 1
+    assert first["metrics"]["drift"] < 10
+    stages = reports[0]["tasks"]["insertion"]["stages"]
+    assert stages["grasped"]["reached"] == 0
+    assert compare(*reports)["insertion"]["neither"] == 2
