@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import app, flags
 
 from vla_jax.simulation.ablation import ABLATIONS
+from vla_jax.simulation.aloha_variants import VARIANTS
 
 FLAGS = flags.FLAGS
 
@@ -38,10 +39,8 @@ flags.DEFINE_bool("cheap", True, "Render without shadows and reflections.")
 flags.DEFINE_string(
     "variant",
     "none",
-    "Disturbance, drawn by the seed of each episode. aloha has "
-    "distractors (one to three colored boxes on the table), light (all lights scaled "
-    "by 0.3 to 1.7), interference (a ball crosses the scene within a second), push (an "
-    "object is pushed by 4 to 8 cm at the beginning) and table_color.",
+    "Disturbance, drawn by the seed of each episode. metaworld has none. aloha: "
+    + "; ".join(f"{name}, {variant.summary}" for name, variant in VARIANTS.items()),
 )
 flags.DEFINE_bool(
     "whole", False, "Play on to the horizon after success, and see whether it lasts."

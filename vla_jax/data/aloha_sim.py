@@ -1,9 +1,9 @@
 """ALOHA in simulation: what `launch/collect.py --env=aloha` writes, and its like.
 
-Absolute joint targets at 50 Hz. A gripper closes when its number falls; the one of the
-left arm is an action like the joints, the one of the right arm comes last. The field
-names are those of the published scripted sets, whose only camera is `top`; what those
-do not have (poses of objects, matrices of cameras, depth) is left out for them.
+Absolute joint targets at 50 Hz: left arm, left gripper, right arm, right gripper. Both
+grippers (1 is open) are normalized like the joints, as in ACT. The field names are
+those of the published scripted sets, whose only camera is `top`; what those do not have
+(poses of objects, matrices of cameras, depth) is left out for them.
 """
 
 from collections.abc import Callable, Mapping
@@ -69,7 +69,7 @@ def _spec(
         name=name,
         cameras=features,
         depth={c: f"{key}_depth" for c, key in features.items()} if depth else {},
-        action=("absolute",) * 13 + ("gripper",),
+        action=("absolute",) * 14,
         control_hz=50.0,
         standardize=standardize,
     )
