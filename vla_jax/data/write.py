@@ -240,6 +240,20 @@ def encode_episode(
     return encode_example(example)
 
 
+def encode_image(key: str, spec: Image, image) -> bytes:
+    """Encodes a picture [h w c] as `spec` says; bytes that are encoded are checked.
+
+    Args:
+        key: name of the feature, for messages.
+        spec: the feature.
+        image: array or bytes.
+
+    Raises:
+        ValueError: another size, type or encoding.
+    """
+    return _encode_image(key, spec, image)
+
+
 def _check_names(specs: Mapping, values: Mapping):
     missing, unknown = sorted(specs.keys() - values), sorted(values.keys() - specs)
     if missing or unknown:
@@ -257,7 +271,7 @@ def _encode_field(key: str, spec, values) -> list[bytes] | np.ndarray:
             for value in values
         ]
     if isinstance(spec, Image):
-        return [encode_image(key, spec, value) for value in values]
+        return [_encode_image(key, spec, value) for value in values]
     array = np.asarray(values)
     dtype = np.dtype(spec.dtype)
     if array.shape[1:] != tuple(spec.shape):
@@ -273,17 +287,7 @@ def _encode_field(key: str, spec, values) -> list[bytes] | np.ndarray:
     return [pack(step.tobytes()) for step in array]
 
 
-def encode_image(key: str, spec: Image, image) -> bytes:
-    """Encodes a picture [h w c] as `spec` says; bytes that are encoded are checked.
-
-    Args:
-        key: name of the feature, for messages.
-        spec: the feature.
-        image: array or bytes.
-
-    Raises:
-        ValueError: another size, type or encoding.
-    """
+def _encode_image(key: str, spec: Image, image) -> bytes:
     shape = (spec.height, spec.width, spec.channels)
     is_float = np.dtype(spec.dtype) == np.float32
     if isinstance(image, bytes | bytearray | memoryview):
