@@ -1,6 +1,7 @@
 """Plays a trained policy in simulation and reports its success rates.
 
     python launch/evaluate.py --checkpoint=runs/mine --tasks=drawer-open,reach
+    python launch/evaluate.py --checkpoint=runs/act --env=aloha --tasks=transfer_cube
 
 Two checkpoints, separated by a comma, are compared on identical episodes. Interrupted
 at any moment, the same command continues.
@@ -15,11 +16,12 @@ from pathlib import Path
 from absl import app, flags
 
 from vla_jax.simulation.ablation import ABLATIONS
+from vla_jax.simulation.aloha_variants import VARIANTS
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_list("checkpoint", None, "Run folder, or two to compare.", required=True)
-flags.DEFINE_string("env", "metaworld", "Simulator.")
+flags.DEFINE_string("env", "metaworld", "Simulator: metaworld or aloha.")
 flags.DEFINE_list("tasks", None, "Names of tasks, or 'all'.", required=True)
 flags.DEFINE_integer("episodes", 20, "Episodes of each task.", lower_bound=1)
 flags.DEFINE_integer("seed", 7, "Seed of the evaluation.")
@@ -34,6 +36,16 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("primary", None, "The simulator's camera behind 'primary'.")
 flags.DEFINE_bool("cheap", True, "Render without shadows and reflections.")
+flags.DEFINE_string(
+    "variant",
+    "none",
+    "Disturbance, drawn by the seed of each episode. metaworld has none. aloha: "
+    + "; ".join(f"{name}, {variant.summary}" for name, variant in VARIANTS.items()),
+)
+flags.DEFINE_bool(
+    "whole", False, "Play on to the horizon after success, and see whether it lasts."
+)
+flags.DEFINE_float("confidence", 0.95, "Of the intervals; for example 0.99.")
 flags.DEFINE_enum(
     "blank",
     "nothing",
@@ -92,12 +104,25 @@ def _evaluate() -> None:
 
 
 def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
+    from vla_jax.names import did_you_mean
     from vla_jax.serving.agent import Agent
     from vla_jax.simulation.ablation import ablate
-    from vla_jax.simulation.environment import make_environment, phrasings
-    from vla_jax.simulation.evaluation import evaluate
+    from vla_jax.simulation.environment import (
+        list_stages,
+        list_variants,
+        make_environment,
+        phrasings,
+    )
+    from vla_jax.simulation.evaluation import evaluate, z_score
     from vla_jax.train.checkpoint import saved_steps
 
+    if FLAGS.variant not in list_variants(FLAGS.env):
+        known = list_variants(FLAGS.env)
+        raise ValueError(
+            f"Unknown {FLAGS.env} variant '{FLAGS.variant}'; "
+            f"{did_you_mean(FLAGS.variant, known)}"
+        )
+    z_score(FLAGS.confidence)
     steps = saved_steps(folder)
     if not steps:
         raise ValueError(f"{folder} holds no saved step yet.")
@@ -119,6 +144,9 @@ def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
         "execute": agent.execute,
         "ensemble": agent.ensemble,
         "blank": FLAGS.blank,
+        # None where nothing is changed, as in the results of earlier versions.
+        "variant": None if FLAGS.variant == "none" else FLAGS.variant,
+        "whole": FLAGS.whole or None,
         # Which instruction is wrong depends on the order of the tasks.
         "order": list(tasks) if FLAGS.blank == "wrong_language" else None,
         **options,
@@ -128,6 +156,7 @@ def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
         FLAGS.env,
         image_size=agent.image_size,
         cameras=agent.cameras,
+        variant=FLAGS.variant,
         **options,
     )
     return evaluate(
@@ -140,6 +169,9 @@ def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
         settings=settings,
         num_workers=FLAGS.workers,
         num_videos=FLAGS.videos,
+        whole=FLAGS.whole,
+        confidence=FLAGS.confidence,
+        stages={task: list_stages(FLAGS.env, task) for task in tasks},
     )
 
 

@@ -1,4 +1,6 @@
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -203,3 +205,41 @@ def test_after_a_mixture_the_robot_must_be_named():
     with pytest.raises(ValueError, match=r"'up'; the policy knows"):
         make_agent(names=("left", "right"), dataset="up")
     assert make_agent(names=("left", "right"), dataset="right").control_hz == 10.0
+
+
+class PointPolicy(nn.Module):
+    """Points at its proprio with the first point, and expects it where it is."""
+
+    point_cameras: tuple[str, ...] = ("primary", "wrist")
+
+    def diagnose(self, observation, task, rng):
+        del task, rng
+        first = observation.proprio[:, -1, :2]
+        points = jnp.stack([first, 0 * first], axis=1)
+        future = jnp.stack([points, points + 1], axis=1)
+        chunk = jnp.zeros((first.shape[0], 2, 3))
+        return chunk, {"points": points, "future_points": future}
+
+
+def test_attention_points_are_told_for_the_step_that_looked():
+    tokenizer = Tokenizer.from_file("")
+    agent = Agent(PointPolicy(), {}, metadata(), tokenizer, execute=2)
+    assert agent.point_cameras == ("primary", "wrist")
+    for slot in (0, 1):
+        agent.reset(slot)
+    act(agent, [0, 1], [3, 4])
+    for slot, seed in ((0, 3), (1, 4)):
+        found = agent.diagnostics(slot)
+        x, y = observe(seed)["proprio"][:2]
+        np.testing.assert_allclose(found["points"], [[x, y], [0, 0]], atol=1e-5)
+        assert found["future_points"].shape == (2, 2, 2)
+    act(agent, [0], [5])  # the second action of the chunk: nobody looked
+    assert agent.diagnostics(0) == {}
+    assert agent.diagnostics(1)["points"].shape == (2, 2)
+
+
+def test_an_agent_without_points_has_no_diagnostics(agent):
+    assert agent.point_cameras == ()
+    agent.reset(0)
+    act(agent, [0], [5])
+    assert agent.diagnostics(0) == {}

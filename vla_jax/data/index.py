@@ -52,6 +52,7 @@ class Index:
         episode: int32 `[N]`, the episode of each step.
         proprio, action: float32 `[N, *]`.
         pose: float32 `[N, 7]`, or None.
+        objects: float32 `[N, o * 7]`, poses of things on the table, or None.
         next_event: int32 `[N]`, steps to the next gripper event, -1 for none; None
             without a gripper. See `vla_jax.data.labels.steps_to_event`.
         camera_matrices: camera to `intrinsics`, float32 `[N, 3, 3]`, and `extrinsics`,
@@ -101,6 +102,7 @@ class Index:
         self.proprio = self._array("proprio")
         self.action = self._array("action")
         self.pose = self._optional("pose")
+        self.objects = self._optional("objects")
         self.next_event = self._optional("next_event")
         self.success = self._optional("success")
         self.camera_matrices = self._camera_matrices()

@@ -25,7 +25,9 @@ class DatasetSpec:
         standardize: raw episode to a dict with `proprio [T, p]`, `action [T, a]`,
             `language` (a list of alternatives for the episode, or one such list per
             step) and optionally `pose [T, 7]` (metres and xyzw quaternion of the end
-            effector in the frame of the robot's base), `success` (a bool) and `camera`:
+            effector in the frame of the robot's base), `objects [T, o, 7]` (the same of
+            things on the table; zeros for one that is not there), `success` (a bool)
+            and `camera`:
             standard name to a dict with `intrinsics`, `[3, 3]` or `[T, 3, 3]` in pixels
             of the stored image (0, 0 is the corner of its first pixel), or
             `extrinsics`, `[4, 4]` or `[T, 4, 4]`, camera from robot base in metres, or

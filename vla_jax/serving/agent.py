@@ -44,6 +44,7 @@ class _Slot:
     frames: deque
     player: ChunkPlayer
     num_calls: int = 0
+    diagnostics: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 class Agent:
@@ -55,6 +56,8 @@ class Agent:
         control_hz: actions per second that the policy was trained for.
         action_dim: size of an action.
         execute, ensemble: how chunks are played.
+        point_cameras: camera of each attention point of the policy, which it states in
+            an attribute of that name; empty for a policy without any.
     """
 
     def __init__(
@@ -100,12 +103,17 @@ class Agent:
         self.image_size = tuple(metadata["image_size"])
         self.control_hz = self._dataset["control_hz"]
         self.action_dim = self._dataset["action_dim"]
+        self.point_cameras = tuple(getattr(model, "point_cameras", ()))
         self._slots: dict[int, _Slot] = {}
         self._variables = jax.device_put(variables)
 
         def sample_one(variables, observation, task, rng):
             single = jax.tree.map(lambda x: x[None], (observation, task))
-            return model.apply(variables, *single, rng, method="sample")[0]
+            if not self.point_cameras:
+                return model.apply(variables, *single, rng, method="sample")[0], {}
+            # The chunk [1 c a], and a dict with `points` and `future_points`.
+            found = model.apply(variables, *single, rng, method="diagnose")
+            return jax.tree.map(lambda x: x[0], found)
 
         self._sample = jax.jit(jax.vmap(sample_one, (None, 0, 0, 0)))
 
@@ -195,6 +203,7 @@ class Agent:
             slots, observations, instructions, strict=True
         ):
             slot = self._slot(number)
+            slot.diagnostics = {}
             if self.needs_image(number):
                 slot.frames.append(self._check(observation))
             if slot.player.is_due:
@@ -202,6 +211,14 @@ class Agent:
         for start in range(0, len(due), _CALL_SIZE):
             self._predict(due[start : start + _CALL_SIZE])
         return np.stack([self._slot(number).player.next() for number in slots])
+
+    def diagnostics(self, slot: int) -> Mapping[str, np.ndarray]:
+        """What the policy attended to in the slot's last `act`, if it was asked then.
+
+        `points` [k 2], and for a policy that predicts them `future_points` [c k 2]: x
+        before y, from -1 to 1 over the pixel centers of the image of `point_cameras`.
+        """
+        return self._slot(slot).diagnostics
 
     def _predict(self, due: Sequence[tuple[_Slot, str]]) -> None:
         """Asks the policy for the chunks of at most `_CALL_SIZE` slots."""
@@ -216,15 +233,17 @@ class Agent:
             [jax.random.fold_in(slot.rng, slot.num_calls) for slot, _ in rows]
         )
         task = Task(tokens, mask)
-        chunks = np.asarray(self._sample(self._variables, observation, task, rng))
+        found = self._sample(self._variables, observation, task, rng)
+        chunks, diagnostics = jax.device_get(found)
         chunks = unnormalize(
             chunks[..., : self.action_dim],
             self._statistics["action"],
             self._metadata["normalization"]["action"],
             mask=action_mask(self._dataset["action"]),
         )
-        for (slot, _), chunk in zip(due, chunks, strict=False):
-            slot.player.add(chunk.astype(np.float32))
+        for row, (slot, _) in enumerate(due):
+            slot.player.add(chunks[row].astype(np.float32))
+            slot.diagnostics = {key: value[row] for key, value in diagnostics.items()}
             slot.num_calls += 1
 
     def _window(self, frames: deque) -> Observation:

@@ -1,11 +1,11 @@
 """Ablations at run time: does the policy look, does it listen?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from vla_jax.names import did_you_mean
-from vla_jax.simulation.rollout import Agent
+from vla_jax.simulation.rollout import Agent, find_point_cameras
 
 ABLATIONS = ("nothing", "images", "language", "wrong_language")
 
@@ -48,12 +48,16 @@ class _Ablated:
         self.cameras = agent.cameras
         self.image_size = agent.image_size
         self.control_hz = getattr(agent, "control_hz", None)
+        self.point_cameras = find_point_cameras(agent)
 
     def reset(self, slot: int, seed: int) -> None:
         self._agent.reset(slot, seed)
 
     def needs_image(self, slot: int) -> bool:
         return self._agent.needs_image(slot)
+
+    def diagnostics(self, slot: int) -> Mapping[str, np.ndarray]:
+        return self._agent.diagnostics(slot)
 
     def act(
         self, slots: list[int], observations: list[dict], instructions: list[str]
