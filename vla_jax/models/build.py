@@ -8,6 +8,9 @@ import flax.linen as nn
 from vla_jax.heads.per_step import PerStepHead
 from vla_jax.heads.regression import RegressionHead
 from vla_jax.models.act import EncoderDecoderTrunk, SineGridTokens
+from vla_jax.models.attention_maps import ConvStages, LevelStages, MultistageMaps
+from vla_jax.models.attention_points import AttentionPoints
+from vla_jax.models.future_points import FuturePoints
 from vla_jax.models.image import ConvEncoder, FlatTokens, GridTokens, PointTokens
 from vla_jax.models.language import TextTransformer
 from vla_jax.models.latent import ActionVAE
@@ -32,6 +35,11 @@ MODULES: dict[str, type[nn.Module]] = {
     "action_vae": ActionVAE,
     "encoder_decoder": EncoderDecoderTrunk,
     "per_step": PerStepHead,
+    "level_stages": LevelStages,
+    "conv_stages": ConvStages,
+    "multistage_maps": MultistageMaps,
+    "attention_points": AttentionPoints,
+    "future_points": FuturePoints,
 }
 
 

@@ -1,8 +1,10 @@
 """A policy: encoders, then attention modules, then the trunk, then an action head."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num
 
@@ -23,7 +25,9 @@ class Policy(nn.Module):
         text: `(task, train) -> Tokens`; None for a policy that reads no instruction.
         attention: modules `(context, train) -> context`, applied in order before the
             trunk. One with a `loss(context, labels, train)` also has a `loss_name`,
-            under which its loss is weighted and logged.
+            under which its loss is weighted and logged. If it has `label_levels`, label
+            name -> (cameras, feature levels), these labels come with the `features` of
+            their images. One with `diagnose(context)` adds to what `diagnose` shows.
         proprio: whether the policy reads its own joint or end-effector state; or the
             module `[b t p] -> [b t d]` that makes a token of it.
         latent: `(proprio, action, mask, train) -> (Tokens, loss, metrics)` with a
@@ -98,12 +102,37 @@ class Policy(nn.Module):
         return context.replace(groups={**groups, **context.groups})
 
     def _features(
-        self, camera: str, image: Num[Array, "b t h w 3"], *, train: bool
+        self,
+        camera: str,
+        image: Num[Array, "b t h w 3"],
+        *,
+        train: bool,
+        levels: tuple[str, ...] = (),
     ) -> dict[str, Float[Array, "b t _h _w _d"]]:
+        """The feature levels of a camera; no further than `levels` if given."""
         b, t = image.shape[:2]
         flat = scale_pixels(image.reshape(b * t, *image.shape[2:]))
-        levels = _pick(self.image, camera, "image")(flat, train=train)
-        return {name: x.reshape(b, t, *x.shape[1:]) for name, x in levels.items()}
+        options = dict(levels=levels) if levels else {}
+        found = _pick(self.image, camera, "image")(flat, train=train, **options)
+        return {name: x.reshape(b, t, *x.shape[1:]) for name, x in found.items()}
+
+    def _label_features(
+        self, module: nn.Module, labels: Mapping[str, Any], *, train: bool
+    ) -> dict[str, Any]:
+        """The labels, with features of the images that `module` wants them of."""
+        labels = dict(labels)
+        for name, (cameras, levels) in getattr(module, "label_levels", {}).items():
+            if name not in labels:
+                continue
+            features = {
+                camera: self._features(
+                    camera, labels[name]["image"][camera], train=train, levels=levels
+                )
+                for camera in cameras
+                if levels and camera in labels[name]["image"]
+            }
+            labels[name] = {**labels[name], "features": features}
+        return labels
 
     def __call__(
         self,
@@ -118,7 +147,11 @@ class Policy(nn.Module):
         return self.trunk(context, train=train)
 
     def loss(
-        self, batch: Batch, *, train: bool, weights: Mapping[str, float] | None = None
+        self,
+        batch: Batch,
+        *,
+        train: bool,
+        weights: Mapping[str, float | jax.Array] | None = None,
     ) -> tuple[Float[Array, " b"], Metrics]:
         """The weighted sum of the losses of the head ("action"), latent and attention.
 
@@ -144,8 +177,8 @@ class Policy(nn.Module):
         )
         for module in self.attention:
             if hasattr(module, "loss"):
-                loss = module.loss(context, batch.labels, train=train)
-                losses[module.loss_name] = loss
+                labels = self._label_features(module, batch.labels, train=train)
+                losses[module.loss_name] = module.loss(context, labels, train=train)
         weights = dict(weights or {})
         unknown = sorted(set(weights) - set(losses))
         if unknown:
@@ -164,6 +197,24 @@ class Policy(nn.Module):
     ) -> Float[Array, "b c a"]:
         """A chunk of normalized actions."""
         return self.head.sample(self(observation, task), rng)
+
+    def diagnose(
+        self, observation: Observation, task: Task, rng: Key[Array, ""]
+    ) -> dict[str, Any]:
+        """What the policy does, and what it looks at while it does it.
+
+        Returns:
+            `action [b c a]`, normalized; `maps`, camera to the attention maps of the
+            present frame, `[b h w]` or `[b k h w]`; and what the attention modules add:
+            those with points `points [b k 2]` and `future_points [b c k 2]`.
+        """
+        context = self(observation, task)
+        maps = {camera: value[:, -1] for camera, value in context.maps.items()}
+        found = {"action": self.head.sample(context, rng), "maps": maps}
+        for module in self.attention:
+            if hasattr(module, "diagnose"):
+                found |= module.diagnose(context)
+        return found
 
 
 def _pick(modules: Mapping[str, nn.Module], camera: str, what: str) -> nn.Module:
