@@ -26,7 +26,8 @@ def get_config(variant: str = "") -> ConfigDict:
     full, debug = variant == "", variant == "debug"
     chunk = 8 if debug else 100
     width = 512 if full else 16 if debug else 128
-    steps = 10_000 if full else 4 if debug else 3_000
+    last = "layer4" if full else "layer1" if debug else "layer3"
+    steps = 10_000 if full else 4 if debug else 5_000
     layers = dict(
         width=width,
         num_layers=4 if full else 1 if debug else 2,
@@ -56,13 +57,11 @@ def get_config(variant: str = "") -> ConfigDict:
                     depth=18,
                     norm="frozen" if full else "group",
                     width=64 if full else 16,
-                    last="layer4" if full else "layer3",
+                    last=last,
                 )
             ),
             tokens=dict(
-                shared=dict(
-                    name="sine_grid", level="layer4" if full else "layer3", width=width
-                )
+                shared=dict(name="sine_grid", level=last, width=width),
             ),
             proprio=dict(name="linear", width=width),
             latent=dict(name="action_vae", latent_dim=32, beta=10.0, **layers),

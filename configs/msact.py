@@ -22,7 +22,8 @@ def get_config(variant: str = "") -> ConfigDict:
     full, debug = variant == "", variant == "debug"
     chunk = 8 if debug else 100
     width = 512 if full else 16 if debug else 128
-    steps = 10_000 if full else 4 if debug else 3_000
+    last = "layer4" if full else "layer1" if debug else "layer3"
+    steps = 10_000 if full else 4 if debug else 5_000
     cameras = ("top", "angle") if full else ("top",)
     layers = dict(
         width=width,
@@ -60,13 +61,11 @@ def get_config(variant: str = "") -> ConfigDict:
                     depth=18,
                     norm="frozen" if full else "group",
                     width=64 if full else 16,
-                    last="layer4" if full else "layer3",
+                    last=last,
                 )
             ),
             tokens=dict(
-                shared=dict(
-                    name="sine_grid", level="layer4" if full else "layer3", width=width
-                )
+                shared=dict(name="sine_grid", level=last, width=width),
             ),
             attention=(
                 dict(
@@ -77,7 +76,9 @@ def get_config(variant: str = "") -> ConfigDict:
                             name="multistage_maps",
                             stages=dict(
                                 name="level_stages",
-                                levels=("layer1", "layer2", "layer3"),
+                                levels=("layer1", "layer2", "layer3")[
+                                    : 1 if debug else 3
+                                ],
                             ),
                             num_points=2 if debug else 6,
                             key="image",

@@ -279,6 +279,11 @@ def test_diagnosis_has_points_of_all_attention_cameras_in_order(msact):
         columns = np.einsum("bkhw,w->bk", maps, np.linspace(-1, 1, maps.shape[-1]))
         x = found["points"][:, start : start + POINTS, 0]
         np.testing.assert_allclose(x, columns, atol=1e-5)
+        end = start + POINTS
+        for name in ("points", "future_points"):
+            np.testing.assert_array_equal(
+                found[f"camera_{name}"][camera], found[name][..., start:end, :]
+            )
     assert np.abs(found["future_points"]).max() <= 1
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from vla_jax.heads.base import Metrics
@@ -153,15 +154,25 @@ class AttentionPoints(nn.Module):
             metrics["repulsion"] = penalty
         return loss, metrics
 
-    def diagnose(self, context: Context) -> dict[str, jax.Array]:
-        """`points [b k 2]` now and `future_points [b c k 2]`, (x, y) in -1..1.
+    def diagnose(self, context: Context) -> dict[str, Any]:
+        """Points of the present frame and of the chunk, (x, y) in -1..1.
 
-        Points of all cameras stand in line, as `cameras` orders them.
+        Returns:
+            `points [b k 2]` and `future_points [b c k 2]` of all cameras in line, as
+            `cameras` orders them; `camera_points` and `camera_future_points`, the same
+            by camera.
         """
-        present = [context.points[camera][:, -1] for camera in self.cameras]
-        points = jnp.concatenate(present, 1)
+        present = {camera: context.points[camera][:, -1] for camera in self.cameras}
+        points = jnp.concatenate(list(present.values()), 1)
         future = self.future.predict(context, points.shape[1])
-        return {"points": points, "future_points": future}
+        ends = np.cumsum([each.shape[1] for each in present.values()])
+        parts = jnp.split(future, ends[:-1], axis=2)
+        return {
+            "points": points,
+            "future_points": future,
+            "camera_points": present,
+            "camera_future_points": dict(zip(self.cameras, parts, strict=True)),
+        }
 
     def _maps_of(self, camera: str) -> tuple[str, nn.Module]:
         for key in (camera, "shared"):
