@@ -35,6 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
         mlp_width=3200 if full else 2 * width,
         dropout=0.1,
     )
+    weights = "weights/resnet18.pth" if full else ""
     config = dict(
         seed=0,
         data=dict(
@@ -60,9 +61,7 @@ def get_config(variant: str = "") -> ConfigDict:
                     last=last,
                 )
             ),
-            tokens=dict(
-                shared=dict(name="sine_grid", level=last, width=width),
-            ),
+            tokens=dict(shared=dict(name="sine_grid", level=last, width=width)),
             proprio=dict(name="linear", width=width),
             latent=dict(name="action_vae", latent_dim=32, beta=10.0, **layers),
             trunk=dict(
@@ -88,11 +87,7 @@ def get_config(variant: str = "") -> ConfigDict:
             eval_every=2 if debug else 500,
             eval_batches=1 if debug else 4,
             ema_decay=0.0 if full else 0.995,
-            load=dict(
-                image_shared=dict(
-                    kind="resnet", path="weights/resnet18.pth" if full else ""
-                )
-            ),
+            load=dict(image_shared=dict(kind="resnet", path=weights)),
         ),
         evaluation=dict(primary="top", horizon=400, ensemble=0.01),
     )

@@ -12,7 +12,7 @@ the picture that it belongs to.
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from vla_jax.simulation.video import write_video
 from vla_jax.visualize.drawing import draw_maps, draw_points
@@ -42,6 +42,7 @@ def main(argv: list[str]) -> None:
     """Inspects the episode, draws it and writes the video."""
     if len(argv) != 2 or argv[1] not in _COMMANDS:
         raise app.UsageError(f"Name one of {list(_COMMANDS)}, got {argv[1:]}.")
+    logging.set_verbosity(logging.WARNING)  # Orbax tells every detail of every load.
     try:
         found = inspect_episode(
             _CHECKPOINT.value,
