@@ -12,6 +12,7 @@ from vla_jax.models.attention_maps import (
     InstanceNorm,
     LevelStages,
     MultistageMaps,
+    cells_in_use,
     expected_position,
     resize_area,
     spatial_softmax,
@@ -138,6 +139,12 @@ def test_instance_norm_makes_every_channel_of_every_image_alike():
     y = module.apply(module.init(jax.random.key(0), x), x)
     np.testing.assert_allclose(y.mean((1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(y.std((1, 2)), 1, atol=1e-4)
+
+
+def test_cells_in_use_are_one_for_a_peak_and_all_for_an_even_map():
+    peak, even = jnp.zeros((3, 4)).at[1, 2].set(1), jnp.full((3, 4), 1 / 12)
+    maps = jnp.stack([peak, even])[None, None]
+    np.testing.assert_allclose(cells_in_use(maps), (1 + 12) / 2, rtol=1e-5)
 
 
 def test_area_resizing_averages_blocks_and_keeps_a_constant():

@@ -190,6 +190,15 @@ def expected_position(maps: Float[Array, "n k h w"]) -> Float[Array, "n k 2"]:
     return jnp.stack([x, y], -1)
 
 
+def cells_in_use(maps: Float[Array, "b t k h w"]) -> Float[Array, ""]:
+    """The mean over maps of 1 / sum P^2: 1 for a single cell, all for an even map.
+
+    A point whose map lies evenly over the background stands still in the middle.
+    """
+    maps = jax.lax.stop_gradient(maps)
+    return jnp.mean(1 / jnp.sum(jnp.square(maps), (3, 4)))
+
+
 def resize_area(
     image: Float[Array, "n h w d"], height: int, width: int
 ) -> Float[Array, "n _h _w d"]:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vla_jax.heads.base import Metrics
-from vla_jax.models.attention_maps import expected_position
+from vla_jax.models.attention_maps import cells_in_use, expected_position
 from vla_jax.models.future_points import (
     FuturePoints,
     MovingAverage,
@@ -148,6 +148,9 @@ class AttentionPoints(nn.Module):
         metrics |= spread_metrics(
             jnp.concatenate([p[:, None] for p in present], 2), target, mask
         )
+        metrics["map_cells"] = sum(
+            cells_in_use(context.maps[camera]) for camera in self.cameras
+        ) / len(self.cameras)
         if self.future.repulsion:
             penalty = sum(spread_penalty(points) for points in present)
             loss = loss + self.future.repulsion * penalty

@@ -37,8 +37,9 @@ def draw_points(found: Inspection) -> Iterator[np.ndarray]:
                 _disc(left, points[t, k], color, str(k + 1))
                 _line(right, points[max(t - _TRAIL, 0) : t + 1, k], color)
                 _disc(right, points[t, k], color, "")
-            pair = np.concatenate([np.asarray(left), np.asarray(right)], 1)
-            rows.append(add_caption(pair, _summary(found, camera, t)))
+            now = add_caption(np.asarray(left), _summary(found, camera, t))
+            past = add_caption(np.asarray(right), f"the last {min(t, _TRAIL)} steps")
+            rows.append(np.concatenate([now, past], 1))
         yield stack_rows(rows)
 
 
