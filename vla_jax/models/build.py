@@ -5,10 +5,18 @@ from typing import Any
 
 import flax.linen as nn
 
+from vla_jax.heads.per_step import PerStepHead
 from vla_jax.heads.regression import RegressionHead
+from vla_jax.models.act import EncoderDecoderTrunk, SineGridTokens
+from vla_jax.models.attention_maps import ConvStages, LevelStages, MultistageMaps
+from vla_jax.models.attention_points import AttentionPoints
+from vla_jax.models.future_points import FuturePoints
 from vla_jax.models.image import ConvEncoder, FlatTokens, GridTokens, PointTokens
 from vla_jax.models.language import TextTransformer
+from vla_jax.models.latent import ActionVAE
 from vla_jax.models.policy import Policy
+from vla_jax.models.post_norm import TorchDense
+from vla_jax.models.resnet import ResNet
 from vla_jax.models.trunk import BlockwiseTrunk
 from vla_jax.names import did_you_mean
 
@@ -21,6 +29,17 @@ MODULES: dict[str, type[nn.Module]] = {
     "text_transformer": TextTransformer,
     "blockwise": BlockwiseTrunk,
     "regression": RegressionHead,
+    "resnet": ResNet,
+    "sine_grid": SineGridTokens,
+    "linear": TorchDense,
+    "action_vae": ActionVAE,
+    "encoder_decoder": EncoderDecoderTrunk,
+    "per_step": PerStepHead,
+    "level_stages": LevelStages,
+    "conv_stages": ConvStages,
+    "multistage_maps": MultistageMaps,
+    "attention_points": AttentionPoints,
+    "future_points": FuturePoints,
 }
 
 
@@ -74,7 +93,7 @@ def build_model(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> nn.Mo
     for name, value, source, expected in pairs:
         if value is not None and value != expected:
             raise ValueError(f"{name} is {value}, but {source} is {expected}.")
-    vocabulary = config.get("text", {}).get("vocab_size")
+    vocabulary = (config.get("text") or {}).get("vocab_size")
     if vocabulary is not None and vocabulary < metadata["vocab_size"]:
         raise ValueError(
             f"model.text.vocab_size is {vocabulary}, but the tokenizer has "

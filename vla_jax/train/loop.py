@@ -26,6 +26,7 @@ from vla_jax.train.feed import Feed, make_feed, require_validation
 from vla_jax.train.interrupt import Interrupt
 from vla_jax.train.metrics import MetricsWriter, Recorder
 from vla_jax.train.optimizer import Optimizer, make_optimizer
+from vla_jax.train.pretrained import load_pretrained
 from vla_jax.train.resume import find_start
 from vla_jax.train.sharding import describe, make_mesh, state_sharding
 from vla_jax.train.step import (
@@ -244,6 +245,7 @@ def _enter_phase(
             out_shardings=sharding,
             compiler_options=_INIT_OPTIONS.get(jax.default_backend()),
         )(batch, run.root)
+        state = load_pretrained(run.model, state, sharding, run.config["train"]["load"])
     size = describe(run.mesh, shapes, sharding, optimizer.frozen)
     tqdm.write(f"phase {phase.name}, steps {phase.start} to {phase.stop}: {size}")
     return state, sharding, optimizer

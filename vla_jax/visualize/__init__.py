@@ -1,0 +1,1 @@
+"""What a policy looks at: over a recorded episode, as arrays and as pictures."""
