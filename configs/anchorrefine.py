@@ -6,8 +6,8 @@ r"""AnchorRefine and its ablations on ten Meta-World tasks, on two CPU cores.
     python launch/train.py --config=configs/anchorrefine.py:flow --workdir=runs/ten/flow
 
 The argument is a list of words: a profile (regression by default), at most one of
-`ABLATIONS`, and `debug`, such as `regression,explicit`. The checkpoint at the end of
-the first phase is the base policy: `launch/evaluate.py --step=2000`.
+`ABLATIONS`, and `debug`, such as `regression,explicit`. What the first phase saved last
+is the base policy: `launch/evaluate.py --step=2000`.
 """
 
 from ml_collections import ConfigDict
@@ -35,8 +35,7 @@ def get_config(arg: str = "") -> ConfigDict:
         raise ValueError(f"Unknown variant {arg!r}; choose words of {known}.")
     debug, (profile, ablation) = "debug" in words, map("".join, chosen)
     profile = profile or "regression"
-    width = 16 if debug else 128
-    anchor_steps, refine_steps = (2, 2) if debug else (2000, 800)
+    width, anchor_steps, refine_steps = (16, 2, 2) if debug else (128, 2000, 800)
     head = dict(
         name="hierarchical",
         anchor=part(profile, width),
@@ -44,24 +43,15 @@ def get_config(arg: str = "") -> ConfigDict:
         scale_residual=profile != "regression",
         **ABLATIONS.get(ablation, {}),
     )
-    added = "head/(refine|anchor_tokens)|residual_scale"
-    parts = ["head/refine"] + ["head/anchor_tokens"] * (ablation == "explicit")
-    parts += ["residual_scale"] * (profile != "regression")
-    anchor_phase = dict(
-        name="anchor",
-        steps=anchor_steps,
-        loss_weights=dict(refine=0.0),
-        freeze=tuple(parts),
-    )
-    refine_phase = dict(
-        name="refine",
-        steps=refine_steps,
-        loss_weights=dict(anchor=0.0),
-        freeze=() if ablation == "not_detached" else (f"(?!{added}).*",),
-        optimizer=dict(learning_rate=3e-4),
-        from_average=True,
-    )
-    phases = (anchor_phase, refine_phase)
+    added = ["head/refine"]
+    added += ["head/anchor_tokens"] if ablation == "explicit" else []
+    added += ["residual_scale"] if profile != "regression" else []
+    anchor = dict(steps=anchor_steps, loss_weights=dict(refine=0.0), freeze=added)
+    rest = f"(?!{'|'.join(added)}).*"
+    refine = dict(steps=refine_steps, loss_weights=dict(anchor=0.0), from_average=True)
+    refine |= dict(freeze=[rest] * (ablation != "not_detached"))
+    refine |= dict(optimizer=dict(learning_rate=3e-4))
+    phases = (dict(name="anchor", **anchor), dict(name="refine", **refine))
     if ablation == "deeper":
         head = part(profile, width, num_layers=4)
         phases = (dict(name="anchor", steps=anchor_steps + refine_steps),)
@@ -69,7 +59,8 @@ def get_config(arg: str = "") -> ConfigDict:
     widths = (8, 8, 8) if debug else (32, 64, 64)
     encoder = dict(name="conv", patch=4, widths=widths, strides=(2, 1))
     tokens = dict(name="flat", level="stage2", width=width)
-    bounded = profile == "diffusion"  # which clips what it estimates to -1..1
+    text = dict(name="text_transformer", vocab_size=2048, num_layers=0)
+    scaling = "min_max" if profile == "diffusion" else "mean_std"
     config = dict(
         seed=0,
         data=dict(
@@ -78,9 +69,7 @@ def get_config(arg: str = "") -> ConfigDict:
             image_size=(96, 96),
             window=1,
             chunk=CHUNK,
-            normalization=dict(
-                action="min_max" if bounded else "mean_std", proprio="mean_std"
-            ),
+            normalization=dict(action=scaling, proprio="mean_std"),
             text=dict(length=16, model=""),
             batch_size=4 if debug else 32,
             num_threads=2,
@@ -90,16 +79,8 @@ def get_config(arg: str = "") -> ConfigDict:
             name="policy",
             image={camera: dict(encoder) for camera in cameras},
             tokens={camera: dict(tokens) for camera in cameras},
-            text=dict(
-                name="text_transformer", vocab_size=2048, width=width, num_layers=0
-            ),
-            trunk=dict(
-                name="blockwise",
-                width=width,
-                num_layers=1 if debug else 2,
-                num_heads=4,
-                mlp_width=4 * width,
-            ),
+            text=dict(**text, width=width),
+            trunk=dict(name="blockwise", **sizes(width, 1 if debug else 2)),
             head=head,
         ),
         optimizer=dict(
@@ -110,10 +91,8 @@ def get_config(arg: str = "") -> ConfigDict:
         ),
         train=dict(
             phases=phases,
-            log_every=2 if debug else 50,
             save_every=1 if debug else 500,
             eval_every=2 if debug else 400,
-            eval_batches=1 if debug else 8,
             ema_decay=0.995,
             augment=dict(shift=2, brightness=0.05, contrast=0.1),
         ),
@@ -122,22 +101,22 @@ def get_config(arg: str = "") -> ConfigDict:
     return ConfigDict(config)
 
 
-def part(
-    profile: str, width: int, *, refine: bool = False, num_layers: int = 2
-) -> dict:
-    """One head of a profile: the anchor, or the refinement, which starts at zero."""
-    sizes = dict(num_layers=num_layers, num_heads=4, mlp_width=4 * width, width=width)
+def part(profile: str, width: int, *, refine: bool = False, num_layers: int = 2):
+    """The anchor's head of a profile, or its refinement, which starts at zero."""
     shared = dict(chunk=CHUNK, action_dim=ACTION_DIM, gripper_dims=GRIPPER)
     if profile == "regression":
-        decoder = dict(name="query_decoder", chunk=CHUNK, **sizes)
+        decoder = dict(name="query_decoder", chunk=CHUNK, **sizes(width, num_layers))
         fields = dict(element_loss="smooth_l1", zero_init=refine)
         return dict(name="regression", decoder=decoder, **fields, **shared)
-    flows = profile == "flow"
-    periods = dict(min_period=4e-3, max_period=4.0) if flows else {}
+    periods = dict(min_period=4e-3, max_period=4.0) if profile == "flow" else {}
     time = dict(name="sinusoidal", width=width, **periods)
-    network = dict(name="dit", time=time, chunk=CHUNK, action_dim=ACTION_DIM, **sizes)
-    process = dict(prediction="sample") if refine else {}
-    if not flows:
-        process |= dict(sampler="ddim", num_steps=10)
-        process |= dict(clip=5.0) if refine else {}
-    return dict(name=profile, denoiser=network, **process, **shared)
+    network = dict(chunk=CHUNK, action_dim=ACTION_DIM, **sizes(width, num_layers))
+    fields = dict(denoiser=dict(name="dit", time=time, **network))
+    fields |= dict(prediction="sample") if refine else {}
+    if profile == "diffusion":
+        fields |= dict(sampler="ddim", num_steps=10, clip=5.0 if refine else 1.0)
+    return dict(name=profile, **fields, **shared)
+
+
+def sizes(width: int, num_layers: int) -> dict:
+    return dict(width=width, num_layers=num_layers, num_heads=4, mlp_width=4 * width)

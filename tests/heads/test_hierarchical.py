@@ -6,66 +6,76 @@ import jax
 import numpy as np
 import pytest
 
-from tests.heads.anchor_refine import ANCHOR_PHASE, REFINE_PHASE, batch, config
-from vla_jax.models.build import build
+from tests.heads.anchor_refine import (
+    ANCHOR_FREEZE,
+    KINDS,
+    REFINE_FREEZE,
+    batch,
+    part,
+    policy,
+)
 from vla_jax.train.optimizer import make_optimizer
 from vla_jax.train.paths import leaf_path
-from vla_jax.train.step import (
-    eval_step,
-    init_state,
-    init_variables,
-    start_phase,
-    train_step,
-)
+from vla_jax.train.step import init_state, init_variables, train_step
 
-KINDS = ("regression", "flow", "diffusion")
 RNG = jax.random.key(0)
+ONLY_REFINE = dict(anchor=0.0)
 
 
-class Trained:
-    """A policy after phase one, with the state in which phase two starts."""
+class Arm:
+    """A policy with the programs that the tests share, each compiled once."""
 
-    def __init__(self, kind, *, steps=2, **fields):
-        self.model = build(config(kind, **fields))
-        self.weights = dict(REFINE_PHASE["loss_weights"])
-        draw = functools.partial(init_variables, self.model, {})
-        variables = jax.jit(draw)(batch(), RNG)
-        scaled = "residual_scale" in variables
-        frozen = {
-            "anchor": (*ANCHOR_PHASE["freeze"], *["residual_scale"] * scaled),
-            "refine": REFINE_PHASE["freeze"],
-        }
-        self.optimizers = {
-            name: make_optimizer(variables, 9, freeze, learning_rate=0.05)
-            for name, freeze in frozen.items()
-        }
-        state = init_state(self.optimizers["anchor"], variables, ema=True)
-        self.untrained = state
-        step = self.step("anchor", ANCHOR_PHASE["loss_weights"])
-        for seed in range(steps):
-            state, self.anchor_metrics = step(state, batch(seed), RNG)
-        self.start = start_phase(self.optimizers["refine"], state, ema=True)
+    def __init__(self, kind, **fields):
+        self.model = policy(kind, **fields)
+        self.draw = functools.partial(init_variables, self.model, {}, batch(), RNG)
 
-    def step(self, phase, weights):
-        keep = lambda rng, batch: batch  # noqa: E731
-        bound = (self.model, self.optimizers[phase], keep, dict(weights), 0.9)
+    @functools.cached_property
+    def start(self):
+        """The state in which phase two starts; no weights but those of the head's
+        refinement are at their initial values."""
+        return init_state(self.optimizer(REFINE_FREEZE), self.variables, ema=True)
+
+    @functools.cached_property
+    def variables(self):
+        return jax.jit(self.draw)()
+
+    @functools.cached_property
+    def random(self):
+        """Variables of which none is zero, without compiling the initialization."""
+        rng = np.random.default_rng(0)
+        return jax.tree.map(
+            lambda x: np.float32(rng.normal(size=x.shape)), jax.eval_shape(self.draw)
+        )
+
+    def optimizer(self, freeze):
+        shapes = jax.eval_shape(self.draw)
+        known = [p for p in freeze if p != "residual_scale" or p in shapes]
+        return make_optimizer(shapes, 9, known, learning_rate=0.05)
+
+    def step(self, freeze, weights):
+        def keep(rng, batch):
+            return batch
+
+        bound = (self.model, self.optimizer(freeze), keep, weights, 0.9)
         return jax.jit(functools.partial(train_step, *bound))
 
     @functools.cached_property
     def refine(self):
-        return self.step("refine", self.weights)
+        return self.step(REFINE_FREEZE, ONLY_REFINE)
 
     @functools.cached_property
     def refined(self):
+        """The state after three steps of phase two."""
         state = self.start
         for seed in range(3):
-            state, self.refine_metrics = self.refine(state, batch(seed), RNG)
+            state, self.metrics = self.refine(state, batch(seed), RNG)
         return state
 
     @functools.cached_property
     def explain(self):
-        def explain(state, data):
-            variables = {"params": state.params, **state.collections}
+        """`(variables, batch) -> parts of a sample, and the sample`."""
+
+        def explain(variables, data):
             inputs = (data.observation, data.task, jax.random.key(1))
             parts = self.model.apply(variables, *inputs, method="explain")
             sample = self.model.apply(variables, *inputs, method="sample")
@@ -73,10 +83,32 @@ class Trained:
 
         return jax.jit(explain)
 
+    @functools.cached_property
+    def differentiate(self):
+        """`(variables, batch) -> gradient and metrics` of the refinement's loss."""
+
+        def loss(params, variables, data):
+            value, metrics = self.model.apply(
+                {**variables, "params": params},
+                data,
+                train=False,
+                weights=ONLY_REFINE,
+                rngs={"noise": RNG},
+                method="loss",
+            )
+            return value.mean(), metrics
+
+        gradient = jax.jit(jax.grad(loss, has_aux=True))
+        return lambda variables, data: gradient(variables["params"], variables, data)
+
+
+def variables_of(state):
+    return {"params": state.params, **state.collections}
+
 
 @pytest.fixture(scope="module", params=KINDS)
 def trained(request):
-    return Trained(request.param)
+    return Arm(request.param)
 
 
 def paths(tree):
@@ -85,17 +117,17 @@ def paths(tree):
 
 
 def test_phase_two_starts_as_the_anchor_bit_for_bit(trained):
-    parts = trained.explain(trained.start, batch())
+    parts = trained.explain(variables_of(trained.start), batch())
     np.testing.assert_array_equal(parts["residual"], 0)
     np.testing.assert_array_equal(parts["final"], parts["anchor"])
-    gripper = parts["anchor"][..., -1] > 0.5
-    np.testing.assert_array_equal(parts["sample"][..., -1], gripper)
-    np.testing.assert_array_equal(parts["sample"][..., :-1], parts["anchor"][..., :-1])
+    sample, anchor = parts["sample"], parts["anchor"]
+    np.testing.assert_array_equal(sample[..., -1], anchor[..., -1] > 0.5)
+    np.testing.assert_array_equal(sample[..., :-1], anchor[..., :-1])
 
 
 def test_phase_two_changes_the_policy_but_not_the_anchor(trained):
-    before = trained.explain(trained.start, batch())
-    after = trained.explain(trained.refined, batch())
+    before = trained.explain(variables_of(trained.start), batch())
+    after = trained.explain(variables_of(trained.refined), batch())
     np.testing.assert_array_equal(after["anchor"], before["anchor"])
     assert np.abs(after["residual"]).min() > 0
 
@@ -110,102 +142,65 @@ def test_no_phase_one_parameter_drifts_nor_does_its_average(trained):
                 np.testing.assert_array_equal(new[path], value, err_msg=path)
 
 
-def test_phase_one_leaves_the_refinement_untouched(trained):
-    old, new = paths(trained.untrained.params), paths(trained.start.params)
+def test_no_gradient_reaches_phase_one_even_if_nothing_is_frozen(trained):
+    gradient, _ = trained.differentiate(variables_of(trained.refined), batch())
+    for path, value in paths(gradient).items():
+        if not path.startswith("head/refine"):
+            np.testing.assert_array_equal(value, 0, err_msg=path)
+    assert any(np.any(value != 0) for value in jax.tree.leaves(gradient))
+
+
+def test_phase_one_leaves_the_refinement_untouched():
+    flow = Arm("flow")
+    step = flow.step(ANCHOR_FREEZE, dict(refine=0.0))
+    start = init_state(flow.optimizer(ANCHOR_FREEZE), flow.variables, ema=True)
+    state, metrics = step(start, batch(), RNG)
+    old, new = paths(start.params), paths(state.params)
     moved = {path for path, value in old.items() if np.any(new[path] != value)}
     assert moved and not any(path.startswith("head/refine") for path in moved)
-    assert not any(name.startswith("refine/") for name in trained.anchor_metrics)
-    for value in jax.tree.leaves(trained.start.collections):
+    assert not any(name.startswith("refine/") for name in metrics)
+    for value in jax.tree.leaves(state.collections):
         np.testing.assert_array_equal(value, 0)
 
 
-def refine_gradient(trained, weights):
-    state = trained.refined
-
-    def loss(params):
-        return trained.model.apply(
-            {"params": params, **state.collections},
-            batch(),
-            train=False,
-            weights=weights,
-            rngs={"noise": RNG},
-            method="loss",
-        )[0].mean()
-
-    return paths(jax.jit(jax.grad(loss))(state.params))
-
-
-def test_no_gradient_reaches_phase_one_even_if_nothing_is_frozen(trained):
-    gradient = refine_gradient(trained, dict(anchor=0.0))
-    for path, value in gradient.items():
-        if not path.startswith("head/refine"):
-            np.testing.assert_array_equal(value, 0, err_msg=path)
-    assert any(np.any(value != 0) for value in gradient.values())
-
-
 def test_the_anchor_of_a_sample_depends_on_the_sample_alone(trained):
-    whole = trained.explain(trained.start, batch())["anchor"]
+    variables = variables_of(trained.start)
+    whole = trained.explain(variables, batch())["anchor"]
     turned = jax.tree.map(lambda x: x[::-1], batch())
-    other = trained.explain(trained.start, turned)["anchor"][::-1]
+    other = trained.explain(variables, turned)["anchor"][::-1]
     np.testing.assert_allclose(other, whole, atol=1e-5)
 
 
-def test_validation_reports_norms_and_flips(trained):
-    state, data = trained.refined, batch()
-    evaluate = jax.jit(functools.partial(eval_step, trained.model, trained.weights))
-    metrics = evaluate(state.params, state.collections, data, RNG, 0)
-    parts = trained.explain(state, data)
-    arm = data.action_mask & np.array([True, True, False])[None, None]
-    missing = np.where(arm, data.action - parts["anchor"], 0)
-    norms = np.sqrt(np.square(missing).sum((1, 2)))
+def test_training_corrects_the_anchor_that_is_played(trained):
+    # The trunk has dropout; phase two must not see it.
+    data = batch()
+    anchor = trained.explain(variables_of(trained.start), data)["anchor"]
+    _, metrics = trained.refine(trained.start, data, RNG)
     np.testing.assert_allclose(
-        metrics["refine/anchor_residual_norm"], norms.mean(), rtol=1e-5
+        metrics["refine/anchor_residual_norm"], norms(data, anchor).mean(), rtol=1e-5
+    )
+
+
+def norms(data, chunk):
+    arm = data.action_mask & np.array([True, True, False])[None, None]
+    return np.sqrt(np.square(np.where(arm, data.action - chunk, 0)).sum((1, 2)))
+
+
+def test_validation_reports_norms_and_flips(trained):
+    data, variables = batch(), variables_of(trained.refined)
+    _, metrics = trained.differentiate(variables, data)
+    anchor = trained.explain(variables, data)["anchor"]
+    np.testing.assert_allclose(
+        metrics["refine/anchor_residual_norm"], norms(data, anchor), rtol=1e-5
     )
     names = {name.removeprefix("refine/") for name in metrics}
     assert {"final_residual_trace", "gripper_wrong_to_right", "action_norm"} <= names
 
 
-def test_undetached_refinement_reaches_the_anchor():
-    loose = Trained("regression", steps=0, detach=False)
-    gradient = refine_gradient(loose, dict(anchor=0.0))
-    for part in ("head/anchor", "trunk"):
-        assert any(
-            np.any(value != 0) for p, value in gradient.items() if p.startswith(part)
-        )
-
-
-def test_an_explicit_refinement_reads_the_anchor():
-    explicit = Trained("regression", steps=0, explicit=True)
-    parts = explicit.explain(explicit.refined, batch())
-    state = explicit.refined
-    params = jax.tree.map(lambda x: x, state.params)
-    params["head"]["anchor"]["action"]["bias"] += 1.0
-    moved = explicit.explain(state.replace(params=params), batch())
-    assert np.abs(moved["residual"] - parts["residual"]).max() > 1e-6
-
-
-def test_a_direct_refinement_replaces_the_anchor_of_the_arm():
-    direct = Trained("regression", steps=0, target="action")
-    parts = direct.explain(direct.refined, batch())
-    np.testing.assert_array_equal(parts["final"][..., :-1], parts["residual"][..., :-1])
-    np.testing.assert_allclose(
-        parts["final"][..., -1],
-        parts["anchor"][..., -1] + parts["residual"][..., -1],
-        rtol=1e-6,
-    )
-
-
-def test_without_gripper_refinement_the_anchor_decides():
-    plain = Trained("regression", steps=0, gripper_target=None)
-    parts = plain.explain(plain.refined, batch())
-    np.testing.assert_array_equal(parts["final"][..., -1], parts["anchor"][..., -1])
-    assert "refine/gripper_loss" not in plain.refine_metrics
-
-
 def test_residuals_are_divided_by_their_measured_spread(trained):
     if not trained.start.collections:
         pytest.skip("a regression of the residual is not scaled")
-    anchor = trained.explain(trained.start, batch())["anchor"]
+    anchor = trained.explain(variables_of(trained.start), batch())["anchor"]
     state, _ = trained.refine(trained.start, batch(), RNG)
     residual = (batch().action - anchor)[:, 0, :2]  # the second step is not real
     count, total, square = state.collections["residual_scale"]["head"]["moments"]
@@ -215,26 +210,53 @@ def test_residuals_are_divided_by_their_measured_spread(trained):
     np.testing.assert_allclose(spread, residual.std(0), rtol=1e-2)
 
 
+def test_undetached_refinement_reaches_the_anchor():
+    loose = Arm("regression", detach=False)
+    gradient = paths(loose.differentiate(loose.random, batch())[0])
+    for name in ("head/anchor", "trunk"):
+        assert any(
+            np.any(value != 0) for p, value in gradient.items() if p.startswith(name)
+        )
+
+
+def test_an_explicit_refinement_reads_the_anchor():
+    explicit = Arm("regression", explicit=True)
+    before = explicit.explain(explicit.random, batch())
+    moved = jax.tree.map(np.copy, explicit.random)
+    moved["params"]["head"]["anchor"]["action"]["bias"] += 1.0
+    after = explicit.explain(moved, batch())
+    assert np.abs(after["residual"] - before["residual"]).max() > 1e-6
+
+
+def test_a_direct_refinement_replaces_the_anchor_of_the_arm():
+    direct = Arm("regression", target="action")
+    parts = direct.explain(direct.random, batch())
+    np.testing.assert_array_equal(parts["final"][..., :-1], parts["residual"][..., :-1])
+    corrected = parts["anchor"] + parts["residual"]
+    np.testing.assert_allclose(parts["final"][..., -1], corrected[..., -1], rtol=1e-6)
+
+
+def test_without_gripper_refinement_the_anchor_decides():
+    plain = Arm("regression", gripper_target=None)
+    parts = plain.explain(plain.random, batch())
+    np.testing.assert_array_equal(parts["final"][..., -1], parts["anchor"][..., -1])
+    assert np.all(parts["residual"][..., -1] != 0)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         (dict(target="actions"), "Unknown target 'actions'; did you mean 'action'"),
         (dict(gripper_target="naive"), "Unknown gripper_target 'naive'"),
-        (dict(refine=dict(chunk=4)), "anchor.chunk is 2 and refine.chunk 4"),
+        (
+            dict(refine=part("regression").clone(chunk=4)),
+            "chunk is 2 and refine.ch.* 4",
+        ),
+        (dict(refine=part("flow")), "'velocity'; a generative refinement needs"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields, message):
-    made = config("regression")
-    refine = {**made["head"]["refine"], **fields.pop("refine", {})}
-    head = {**made["head"], **fields, "refine": refine}
+    made = policy("regression")
+    model = made.clone(head=made.head.clone(**fields))
     with pytest.raises(ValueError, match=message):
-        jax.eval_shape(
-            lambda: init_variables(build({**made, "head": head}), {}, batch(), RNG)
-        )
-
-
-def test_a_generative_refinement_must_predict_the_residual_itself():
-    made = config("flow")
-    made["head"]["refine"] = made["head"]["anchor"]
-    with pytest.raises(ValueError, match="'velocity'; a generative refinement needs"):
-        jax.eval_shape(lambda: init_variables(build(made), {}, batch(), RNG))
+        jax.eval_shape(lambda: init_variables(model, {}, batch(), RNG))

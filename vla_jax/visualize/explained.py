@@ -1,5 +1,6 @@
 """Recorded episodes as a policy made of parts explains them."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -74,7 +75,8 @@ def open_run(checkpoint: str | Path, *, step: int | None, data: str | None) -> R
         )
     if data is not None:
         config["data"]["datasets"][0]["path"] = data
-    source = open_source(config["data"])
+    # A policy is explained with the instruction that it would be given.
+    source = dataclasses.replace(open_source(config["data"]), text_dropout=0.0)
     model = build_model(config["model"], source.metadata())
     variables = jax.device_put(restore_variables(folder, step))
     return Run(model, variables, source, tuple(head["anchor"].get("gripper_dims", ())))
@@ -105,7 +107,7 @@ def explain_episodes(
                 filled = np.pad(some, (0, _BATCH - len(some)), mode="edge")
                 sample = found.first_sample[row] + filled
                 numbers = np.full(_BATCH, dataset, np.int32)
-                batch = make_batch(run.source, numbers, sample, split="validation")
+                batch = make_batch(run.source, numbers, sample, split=split)
                 batch["labels"] = {}
                 chunks = explain(run.variables, batch_from_dict(batch))
                 image = {c: v[:, -1] for c, v in batch["observation"]["image"].items()}

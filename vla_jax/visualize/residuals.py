@@ -16,7 +16,9 @@ from vla_jax.visualize.explained import Explained, Run, explain_episodes, open_r
 from vla_jax.visualize.paths import Motion, fit_motion, follow, project
 
 _MOMENTS = 4  # chunks drawn of each episode
+_FITTED = 20000  # steps from which it is learned what actions do
 _COLORS = dict(action="black", anchor="tab:orange", final="tab:blue")
+_RESIDUAL = "tab:red"
 _LABELS = dict(action="recorded", anchor="anchor", final="refined")
 
 
@@ -135,7 +137,7 @@ def draw_episode(run: Run, explained: Explained, path: Path) -> None:
         _draw_dimension(axes, explained, chunks, moments, dim)
         axes.set_ylabel(f"action {dim}")
         if row == top:
-            axes.legend(frameon=False, ncols=3, loc="upper right")
+            axes.legend(frameon=False, ncols=4, loc="upper right")
     for row, dim in enumerate(run.gripper, top + len(arm)):
         _draw_gripper(figure.add_subplot(grid[row, :]), explained, dim)
     axes = figure.add_subplot(grid[num_rows - 1, :])
@@ -164,9 +166,10 @@ def _motion(index: Index) -> Motion | None:
     """How actions move the hand; None where the data set does not tell."""
     if index.pose is None or not index.camera_matrices:
         return None
-    first = np.zeros(len(index.pose), bool)
-    first[index.first_step] = True
-    return fit_motion(index.pose[:, :3], index.action, first, index.spec.action)
+    pose, action = index.pose[:_FITTED, :3], index.action[:_FITTED]
+    first = np.zeros(len(pose), bool)
+    first[index.first_step[index.first_step < len(pose)]] = True
+    return fit_motion(pose, action, first, index.spec.action)
 
 
 def _draw_paths(axes, run, index, camera, motion, row, paths) -> None:
@@ -180,10 +183,13 @@ def _draw_paths(axes, run, index, camera, motion, row, paths) -> None:
         matrices["intrinsics"][row], index.image_size(camera), run.source.image_size
     )
     height, width = run.source.image_size
+    ways = {}
     for key, chunk in paths.items():
         way = follow(motion, index.pose[row, :3], chunk)
-        pixels = project(way, intrinsics, matrices["extrinsics"][row]) - 0.5
-        axes.plot(*pixels.T, color=_COLORS[key], linewidth=1.5)
+        ways[key] = project(way, intrinsics, matrices["extrinsics"][row]) - 0.5
+        axes.plot(*ways[key].T, color=_COLORS[key], linewidth=1.5)
+    for ends in zip(ways["anchor"], ways["final"], strict=True):
+        axes.plot(*np.transpose(ends), color=_RESIDUAL, linewidth=0.7)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
@@ -198,6 +204,9 @@ def _draw_dimension(axes, explained, chunks, moments, dim) -> None:
             label = None if number else _LABELS[key]
             values = chunks[key][moment, :, dim]
             axes.plot(time[real], values[real], color=_COLORS[key], label=label)
+        ends = [chunks[key][moment, real, dim] for key in ("anchor", "final")]
+        label = None if number else "residual"
+        axes.fill_between(time[real], *ends, color=_RESIDUAL, alpha=0.3, label=label)
 
 
 def _draw_gripper(axes, explained: Explained, dim: int) -> None:
@@ -215,3 +224,4 @@ def _draw_gripper(axes, explained: Explained, dim: int) -> None:
         moved = (before != after) & chosen
         axes.plot(explained.step[moved], final[moved], "o", color=color)
     axes.set_ylabel("gripper")
+    axes.set_ylim(min(-0.05, final.min()), max(1.05, final.max()))
