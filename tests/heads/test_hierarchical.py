@@ -106,6 +106,11 @@ def variables_of(state):
     return {"params": state.params, **state.collections}
 
 
+def only(*kinds):
+    """Runs a test for some kinds: what a program shows once, it need not thrice."""
+    return pytest.mark.parametrize("trained", kinds, indirect=True)
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def trained(request):
     return Arm(request.param)
@@ -129,7 +134,7 @@ def test_phase_two_changes_the_policy_but_not_the_anchor(trained):
     before = trained.explain(variables_of(trained.start), batch())
     after = trained.explain(variables_of(trained.refined), batch())
     np.testing.assert_array_equal(after["anchor"], before["anchor"])
-    assert np.abs(after["residual"]).min() > 0
+    assert np.abs(after["residual"][:, 0]).min() > 0  # the other step is not real
 
 
 def test_no_phase_one_parameter_drifts_nor_does_its_average(trained):
@@ -142,6 +147,7 @@ def test_no_phase_one_parameter_drifts_nor_does_its_average(trained):
                 np.testing.assert_array_equal(new[path], value, err_msg=path)
 
 
+@only("regression", "flow")
 def test_no_gradient_reaches_phase_one_even_if_nothing_is_frozen(trained):
     gradient, _ = trained.differentiate(variables_of(trained.refined), batch())
     for path, value in paths(gradient).items():
@@ -150,10 +156,10 @@ def test_no_gradient_reaches_phase_one_even_if_nothing_is_frozen(trained):
     assert any(np.any(value != 0) for value in jax.tree.leaves(gradient))
 
 
-def test_phase_one_leaves_the_refinement_untouched():
-    flow = Arm("flow")
-    step = flow.step(ANCHOR_FREEZE, dict(refine=0.0))
-    start = init_state(flow.optimizer(ANCHOR_FREEZE), flow.variables, ema=True)
+@only("flow")
+def test_phase_one_leaves_the_refinement_untouched(trained):
+    step = trained.step(ANCHOR_FREEZE, dict(refine=0.0))
+    start = init_state(trained.optimizer(ANCHOR_FREEZE), trained.variables, ema=True)
     state, metrics = step(start, batch(), RNG)
     old, new = paths(start.params), paths(state.params)
     moved = {path for path, value in old.items() if np.any(new[path] != value)}
@@ -186,6 +192,7 @@ def norms(data, chunk):
     return np.sqrt(np.square(np.where(arm, data.action - chunk, 0)).sum((1, 2)))
 
 
+@only("regression", "flow")
 def test_validation_reports_norms_and_flips(trained):
     data, variables = batch(), variables_of(trained.refined)
     _, metrics = trained.differentiate(variables, data)
@@ -197,9 +204,8 @@ def test_validation_reports_norms_and_flips(trained):
     assert {"final_residual_trace", "gripper_wrong_to_right", "action_norm"} <= names
 
 
+@only("flow", "diffusion")
 def test_residuals_are_divided_by_their_measured_spread(trained):
-    if not trained.start.collections:
-        pytest.skip("a regression of the residual is not scaled")
     anchor = trained.explain(variables_of(trained.start), batch())["anchor"]
     state, _ = trained.refine(trained.start, batch(), RNG)
     residual = (batch().action - anchor)[:, 0, :2]  # the second step is not real
