@@ -1,6 +1,7 @@
-"""From a config file to a video: MSACT is trained, saved, restored and drawn."""
+"""From a config to a video: MSACT is trained, saved, restored and drawn."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -89,3 +90,24 @@ def test_what_cannot_be_shown_is_one_sentence(run, launch, argument, message):
             *(f"--checkpoint={workdir}", f"--data_dir={data}", "--out=a.mp4"),
             argument,
         )
+
+
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("maps", "Name one of ['points'"),
+        ("residuals", "error: Checkpoint folder nowhere does not exist."),
+    ],
+)
+def test_mistakes_are_one_sentence(command, message, tmp_path):
+    arguments = [command, "--checkpoint=nowhere", f"--out={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "launch/visualize.py"), *arguments],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert message in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

@@ -153,7 +153,12 @@ class Policy(nn.Module):
         train: bool,
         weights: Mapping[str, float | jax.Array] | None = None,
     ) -> tuple[Float[Array, " b"], Metrics]:
-        """The weighted sum of the losses of the head ("action"), latent and attention.
+        """The weighted sum of the losses of head, latent and attention modules.
+
+        A head has the loss "action", or those that its `losses` names. A loss of weight
+        0 is left out of sum and metrics, so that none of it is computed. Where all that
+        is left sends no gradient into the context, the context is made as when playing,
+        without dropout.
 
         Args:
             batch: `action` and `action_mask` are `[b c a]`, normalized.
@@ -163,34 +168,51 @@ class Policy(nn.Module):
         Raises:
             ValueError: `weights` names a loss that this policy does not have.
         """
+        modules = [module for module in self.attention if hasattr(module, "loss")]
+        names = [
+            *getattr(self.head, "loss_names", ("action",)),
+            *(("latent",) if self.latent is not None else ()),
+            *(module.loss_name for module in modules),
+        ]
+        unknown = sorted(set(weights or {}) - set(names))
+        if unknown:
+            raise ValueError(
+                f"Unknown loss weights {unknown}; this policy has {sorted(names)}."
+            )
+        weights = {name: (weights or {}).get(name, 1.0) for name in names}
+        # A weight that grows is an array, whose value is not known here.
+        on = {n for n, w in weights.items() if isinstance(w, jax.Array) or w}
+        train_context = train and not on.issubset(getattr(self.head, "detached", ()))
         losses, latent = {}, None
         if self.latent is not None:
             latent, *losses["latent"] = self.latent(
                 batch.observation.proprio[:, -1],
                 batch.action,
                 batch.action_mask,
-                train=train,
+                train=train_context,
             )
-        context = self(batch.observation, batch.task, train=train, latent=latent)
-        losses["action"] = self.head.loss(
-            context, batch.action, batch.action_mask, train=train
+        context = self(
+            batch.observation, batch.task, train=train_context, latent=latent
         )
-        for module in self.attention:
-            if hasattr(module, "loss"):
-                labels = self._label_features(module, batch.labels, train=train)
-                losses[module.loss_name] = module.loss(context, labels, train=train)
-        weights = dict(weights or {})
-        unknown = sorted(set(weights) - set(losses))
-        if unknown:
-            raise ValueError(
-                f"Unknown loss weights {unknown}; this policy has {sorted(losses)}."
-            )
+        losses |= self._head_losses(context, batch, train=train)
+        for module in modules:
+            labels = self._label_features(module, batch.labels, train=train)
+            losses[module.loss_name] = module.loss(context, labels, train=train)
         total = jnp.zeros(batch.action.shape[0])
         metrics = {}
         for name, (loss, extra) in losses.items():
-            total = total + weights.get(name, 1.0) * loss
-            metrics |= {f"{name}/{key}": value for key, value in extra.items()}
+            if name in on:
+                total = total + weights[name] * loss
+                metrics |= {f"{name}/{key}": value for key, value in extra.items()}
         return total, metrics
+
+    def _head_losses(
+        self, context: Context, batch: Batch, *, train: bool
+    ) -> dict[str, tuple[Float[Array, " b"], Metrics]]:
+        arguments = (context, batch.action, batch.action_mask)
+        if hasattr(self.head, "losses"):
+            return self.head.losses(*arguments, train=train)
+        return {"action": self.head.loss(*arguments, train=train)}
 
     def sample(
         self, observation: Observation, task: Task, rng: Key[Array, ""]
@@ -215,6 +237,20 @@ class Policy(nn.Module):
             if hasattr(module, "diagnose"):
                 found |= module.diagnose(context)
         return found
+
+    def explain(
+        self, observation: Observation, task: Task, rng: Key[Array, ""]
+    ) -> dict[str, Float[Array, "b c a"]]:
+        """The parts of a sample, for a head that is made of parts.
+
+        Raises:
+            ValueError: the head has none.
+        """
+        if not hasattr(self.head, "explain"):
+            raise ValueError(
+                "This policy's head has no parts to explain; 'hierarchical' has."
+            )
+        return self.head.explain(self(observation, task), rng)
 
 
 def _pick(modules: Mapping[str, nn.Module], camera: str, what: str) -> nn.Module:

@@ -225,8 +225,9 @@ def _enter_phase(
     shapes = jax.eval_shape(create, batch, run.root)
     sharding = state_sharding(run.mesh, shapes, run.config["train"]["sharding"])
     if state is not None:
+        params = state.ema_params if phase.from_average else state.params
         # Dropped first, so that the old moments are freed before the new are made.
-        state = state.replace(opt_state=None, ema_params=None)
+        state = state.replace(params=params, opt_state=None, ema_params=None)
         enter = functools.partial(start_phase, optimizer, ema=ema)
         state = jax.jit(enter, out_shardings=sharding)(state)
     elif step:

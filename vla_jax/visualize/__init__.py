@@ -1,1 +1,1 @@
-"""What a policy looks at: over a recorded episode, as arrays and as pictures."""
+"""Pictures of what a trained policy looks at and does, over recorded episodes."""

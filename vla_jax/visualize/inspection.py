@@ -45,7 +45,7 @@ class Inspection:
 
 def inspect_episode(
     checkpoint: str | Path,
-    data_dir: str,
+    data_dir: str | None = None,
     *,
     spec: str = "",
     split: str = "validation",
@@ -56,7 +56,7 @@ def inspect_episode(
 
     Args:
         checkpoint: a run folder or its checkpoint folder.
-        data_dir: folder of an RLDS data set.
+        data_dir: folder of an RLDS data set; the policy's first one when None.
         spec: its entry; that of the policy's first data set when empty.
         split: "validation" or "train".
         episode: number within the split.
@@ -110,10 +110,13 @@ def inspect_episode(
     )
 
 
-def _open(data: Mapping[str, Any], data_dir: str, spec: str) -> Source:
+def _open(data: Mapping[str, Any], data_dir: str | None, spec: str) -> Source:
     """The data set under the policy's own settings, without labels."""
     first = next((entry for entry in data["datasets"] if "path" in entry), {})
     kept = {key: first[key] for key in ("frame_skip", "target_hz") if key in first}
+    data_dir = data_dir or first.get("path")
+    if not data_dir:
+        raise ValueError("The policy's data sets have no paths; name a data_dir.")
     entry = dict(path=data_dir, spec=spec or first.get("spec", ""), **kept)
     alone = dict(datasets=(entry,), batch_size=1, num_threads=0, source="index")
     settings = {**data, **alone, "labels": (), "share_statistics": False}
