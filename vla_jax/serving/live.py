@@ -1,4 +1,4 @@
-"""A policy run by its model: the function that is served, and exported, is made here."""
+"""A policy run by its model: here is the function that is served and exported."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

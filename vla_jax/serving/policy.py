@@ -51,7 +51,7 @@ class Policy:
         description: Mapping[str, Any] | None = None,
         example: Mapping[str, np.ndarray] | None = None,
     ):
-        """Wraps a compiled program; use `load` for a bundle, `from_checkpoint` for a run.
+        """Wraps a compiled program; `load` and `from_checkpoint` find one on disk.
 
         Args:
             predict: inputs as `Schema.input_shapes` with a batch axis in front, to
@@ -175,7 +175,9 @@ class Policy:
             chunks.append(np.asarray(self._predict(inputs))[: len(part)])
         actions = np.concatenate(chunks)
         if not np.isfinite(actions).all():
-            raise FloatingPointError("The policy predicted an action that is not finite.")
+            raise FloatingPointError(
+                "The policy predicted an action that is not finite."
+            )
         return actions
 
     def infer(
