@@ -215,3 +215,12 @@ class Policy:
             raise ValueError("This policy has no example; only bundles have one.")
         row = {key: self.example[key][0] for key in self.schema.input_shapes()}
         return float(np.abs(self.predict([row])[0] - self.example["actions"][0]).max())
+
+
+def batch_sizes(largest: int) -> tuple[int, ...]:
+    """Powers of two up to `largest`, and that one.
+
+    A call with few rows then costs little, and few programs are compiled.
+    """
+    powers = [2**k for k in range(largest.bit_length()) if 2**k < largest]
+    return (*powers, largest)

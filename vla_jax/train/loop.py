@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from vla_jax.compile_cache import use_compile_cache
 from vla_jax.models.augment import make_augment
 from vla_jax.models.build import build_model
 from vla_jax.train.checkpoint import Checkpointer
@@ -89,12 +90,6 @@ def train(
             on_batch=on_batch,
             resume_step=resume_step,
         )
-
-
-def use_compile_cache(folder: str | Path) -> None:
-    """Keeps compiled programs in `folder`, for this run and those after it."""
-    jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 class _Run(NamedTuple):
