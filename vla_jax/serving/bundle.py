@@ -128,6 +128,7 @@ def load_bundle(
         batch_sizes=batch_sizes,
         description={
             **config["provenance"],
+            "simulation": config["simulation"],
             "weights_sha256": hashes[_WEIGHTS],
             "program": program,
         },

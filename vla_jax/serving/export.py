@@ -129,6 +129,10 @@ def export_policy(
         "execute": execute,
         "ensemble": ensemble,
         "example": {"instruction": instruction},
+        # How its simulator is set up: cameras and the length of an episode.
+        "simulation": {
+            key: config.get("evaluation", {}).get(key) for key in ("primary", "horizon")
+        },
         "exported": exported,
         "provenance": provenance,
     }

@@ -96,6 +96,7 @@ class PolicyServer:
             "observation": {**wanted, "prompt": {"type": "text"}},
             "optional": {"reset": {"type": "bool"}, "seed": {"type": "int"}},
             "layout": self._layout_name,
+            "names": names,
             "gripper": self._layout.gripper,
             "execute": policy.execute,
             "ensemble": policy.ensemble,
