@@ -49,8 +49,9 @@ def test_loader_benchmark_writes_rows_and_machine(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("laoder",), "['loader', 'step']"),
+        (("laoder",), "['loader', 'step', 'inference', 'serve']"),
         (("step",), "--config"),
+        (("serve",), "--policy, made by launch/export.py"),
         (("loader", "--data_dir=/nowhere"), "error: There is no folder /nowhere"),
     ],
 )

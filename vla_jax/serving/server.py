@@ -15,8 +15,9 @@ import secrets
 import time
 from collections.abc import Callable
 
-from websockets.asyncio.server import Request, Response, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 from vla_jax.client.layouts import Layout
 from vla_jax.client.wire import MAX_BYTES, pack
