@@ -73,9 +73,8 @@ def write_bundle(
     Raises:
         ValueError: the folder exists and holds something.
     """
+    require_free(folder)
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists already; choose another --out or delete it.")
     place = folder.with_name(f".{folder.name}.{os.getpid()}")
     place.mkdir(parents=True)
     try:
@@ -104,6 +103,13 @@ def write_bundle(
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return folder
+
+
+def require_free(folder: str | Path) -> None:
+    """Raises ValueError where a bundle cannot be written because something is there."""
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists already; choose another --out or delete it.")
 
 
 def load_bundle(

@@ -17,7 +17,7 @@ import numpy as np
 from vla_jax.data.text import Tokenizer
 from vla_jax.data.unigram import UnigramTokenizer
 from vla_jax.models.build import build_model
-from vla_jax.serving.bundle import write_bundle
+from vla_jax.serving.bundle import require_free, write_bundle
 from vla_jax.serving.card import model_card
 from vla_jax.serving.live import make_forward
 from vla_jax.serving.playing import ChunkPlayer
@@ -28,6 +28,7 @@ from vla_jax.train.checkpoint import find_folder, restore_variables, saved_steps
 
 TOLERANCE = 1e-5  # between the exported and the live policy, per unit of action scale
 
+_CHECKED_ROWS = 3  # of the call that compares both
 _PACKAGES = ("vla_jax", "jax", "jaxlib", "flax", "numpy")
 _PHRASES = (
     "open the drawer",
@@ -74,6 +75,7 @@ def export_policy(
         ValueError: no such checkpoint, names or numbers that do not fit, or a program
             that does not give the live policy's actions.
     """
+    require_free(out)
     folder = find_folder(checkpoint)
     variables = restore_variables(folder, step, ema=ema)
     step = saved_steps(folder)[-1] if step is None else step
@@ -94,7 +96,7 @@ def export_policy(
         functools.partial(jax.jit(forward), variables),
         schema,
         tokenizer,
-        batch_sizes=(1, 3),
+        batch_sizes=(_CHECKED_ROWS,),
     )
     row = example_row(live, entry, instruction)
     example = {key: value[None] for key, value in row.items()}
@@ -104,7 +106,7 @@ def export_policy(
             load_program(program, weights, schema, exported),
             schema,
             tokenizer,
-            batch_sizes=(1, 3),
+            batch_sizes=(_CHECKED_ROWS,),
         )
         exported["checked_on"] = [jax.default_backend()]
         exported["difference"] = _difference(live, again, row)
@@ -273,13 +275,11 @@ def code_version() -> dict[str, str]:
 
 
 def _difference(live: Policy, exported: Policy, row: dict) -> float:
-    """Largest difference in units of the actions' scale, alone and in a batch."""
+    """Largest difference in units of the actions' scale."""
     other = {**row, "seed": np.uint32(1), "call": np.uint32(2)}
-    worst = 0.0
-    for rows in ([row], [row, other, row]):
-        expected, found = live.predict(rows), exported.predict(rows)
-        scale = max(1.0, float(np.abs(expected).max()))
-        worst = max(worst, float(np.abs(expected - found).max()) / scale)
+    expected, found = (p.predict([row, other, row]) for p in (live, exported))
+    scale = max(1.0, float(np.abs(expected).max()))
+    worst = float(np.abs(expected - found).max()) / scale
     if worst > TOLERANCE:
         raise ValueError(
             f"The exported program differs from the policy by {worst:.2g}; at most "
