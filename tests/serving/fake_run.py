@@ -1,5 +1,7 @@
 """The checkpoint of a tiny policy with random weights, and its bundle."""
 
+import functools
+
 import flax.linen as nn
 import jax
 
@@ -30,20 +32,16 @@ class NoisyHead(nn.Module):
         return mean + jax.random.normal(rng, mean.shape)
 
 
-def write_run(folder, *, names=("robot",), window=1):
+def write_run(folder, *, names=("robot",)):
     """Writes a run of 3 steps; the averaged parameters are the plain ones doubled."""
-    config = policy_config(vocab_size=2048)
-    config["head"] = dict(name="noisy", chunk=2, action_dim=3)
-    model = build(config)
-    init = jax.jit(lambda rng, b: model.init(rng, b, train=False, method="loss"))
-    variables = init(jax.random.key(0), make_batch(window=window, length=8))
+    config, variables = _model()
     state = init_state(
         make_optimizer(variables, 3, learning_rate=0.1), variables, ema=True
     )
     state = state.replace(ema_params=jax.tree.map(lambda x: 2 * x, state.params))
     with Checkpointer(folder / "checkpoints") as checkpoints:
         checkpoints.save(3, state, dict(step=3))
-    content = metadata(window, names) | dict(text_length=8, vocab_size=1774)
+    content = metadata(1, names) | dict(text_length=8, vocab_size=1774)
     for entry in content["datasets"]:
         entry |= dict(weight=1.0, num_episodes=2, num_steps=9)
     write_description(
@@ -58,3 +56,13 @@ def write_run(folder, *, names=("robot",), window=1):
         tokenizer=Tokenizer.from_file("").to_bytes(),
     )
     return folder
+
+
+@functools.cache
+def _model():
+    """The model's config and its variables, drawn once."""
+    config = policy_config(vocab_size=2048)
+    config["head"] = dict(name="noisy", chunk=2, action_dim=3)
+    model = build(config)
+    init = jax.jit(lambda rng, b: model.init(rng, b, train=False, method="loss"))
+    return config, init(jax.random.key(0), make_batch(length=8))

@@ -26,7 +26,8 @@ from vla_jax.serving.program import PLATFORMS, export_program, flatten, load_pro
 from vla_jax.serving.schema import Schema, pick_dataset
 from vla_jax.train.checkpoint import find_folder, restore_variables, saved_steps
 
-TOLERANCE = 1e-5  # between the exported and the live policy, per unit of action scale
+# Between the exported and the live policy, as a share of the largest action or of 1.
+TOLERANCE = 1e-5
 
 _CHECKED_ROWS = 3  # of the call that compares both
 _PACKAGES = ("vla_jax", "jax", "jaxlib", "flax", "numpy")

@@ -208,13 +208,18 @@ class Policy:
     def example_difference(self) -> float:
         """How far this machine's actions are from those recorded with the example.
 
+        Returns:
+            the largest difference, as a share of the largest action or of 1.
+
         Raises:
             ValueError: the policy has no example.
         """
         if not self.example:
             raise ValueError("This policy has no example; only bundles have one.")
         row = {key: self.example[key][0] for key in self.schema.input_shapes()}
-        return float(np.abs(self.predict([row])[0] - self.example["actions"][0]).max())
+        expected = self.example["actions"][0]
+        difference = float(np.abs(self.predict([row])[0] - expected).max())
+        return difference / max(1.0, float(np.abs(expected).max()))
 
 
 def batch_sizes(largest: int) -> tuple[int, ...]:

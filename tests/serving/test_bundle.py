@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,9 @@ import pytest
 
 from tests.serving.fake_run import write_run
 from tests.serving.test_agent import observe
+from vla_jax.benchmark.inference import measure_inference
+from vla_jax.benchmark.serve import measure_serve
+from vla_jax.client.connection import Connection, ServerError
 from vla_jax.serving.agent import Agent
 from vla_jax.serving.export import export_policy, find_evaluation
 from vla_jax.serving.manifest import write_manifest
@@ -43,7 +48,7 @@ def expected(run):
 @pytest.mark.parametrize("program", ["exported", "live"])
 def test_a_bundle_acts_like_its_run(bundle, expected, program):
     policy = Policy.load(bundle, program=program, batch_sizes=(1,))
-    np.testing.assert_allclose(chunks(policy), expected, atol=1e-5)
+    np.testing.assert_allclose(chunks(policy), expected, rtol=1e-5, atol=1e-5)
     assert np.abs(expected[0] - expected[1]).max() > 1e-2  # seeds matter
     assert np.abs(expected[1] - expected[2]).max() > 1e-2  # and so do calls
     assert policy.example_difference() < 1e-5
@@ -71,7 +76,8 @@ assert program.platforms == ("cpu", "cuda", "tpu"), program.platforms
 for rows in (1, 5):
     batch = {{name: np.repeat(x, rows, 0) for name, x in inputs.items()}}
     found = jax.jit(program.call)(read("{bundle}/model.safetensors"), batch)
-    np.testing.assert_allclose(found, np.repeat(actions, rows, 0), atol=1e-5)
+    expected = np.repeat(actions, rows, 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 assert not {{"flax", "vla_jax"}} & {{name.split(".")[0] for name in sys.modules}}
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -100,8 +106,10 @@ def test_of_a_mixture_one_robot_is_exported(tmp_path):
     run = write_run(tmp_path / "run", names=("left", "right"))
     with pytest.raises(ValueError, match=r"\['left', 'right'\]; say whose robot"):
         export_policy(run, tmp_path / "policy")
-    export_policy(run, tmp_path / "policy", dataset="right", platforms=["cpu"])
-    assert Policy.load(tmp_path / "policy").schema.dataset == "right"
+    export_policy(run, tmp_path / "policy", dataset="right", platforms=["tpu"])
+    policy = Policy.load(tmp_path / "policy", program="live")
+    assert policy.schema.dataset == "right"
+    assert [d["name"] for d in policy.description["datasets"]] == ["left", "right"]
 
 
 def test_an_agent_plays_a_bundle(bundle):
@@ -253,3 +261,68 @@ def test_a_folder_that_is_no_bundle_says_so(tmp_path, copy):
         Policy.load(copy)
     with pytest.raises(ValueError, match="Unknown program 'compiled'"):
         Policy.load(copy, program="compiled")
+
+
+def test_the_command_serves_a_bundle_and_ends_on_sigterm(bundle, tmp_path):
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    command = [sys.executable, "launch/serve.py", f"--policy={bundle}", "--port=0"]
+    command += ["--host=127.0.0.1", f"--api_key_file={key}", "--max_batch=1"]
+    command += ["--compile_cache="]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    try:
+        lines = iter(process.stdout.readline, "")
+        line = next(text for text in lines if text.startswith("Serving"))
+        with Connection(line.split()[-1], api_key="secret") as client:
+            image = np.zeros((20, 30, 3), np.uint8)
+            observation = {
+                "image": dict.fromkeys(client.metadata["schema"]["cameras"], image),
+                "proprio": np.zeros(4),
+                "prompt": "open the drawer",
+            }
+            assert client.infer(observation)["actions"].shape == (2, 3)
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(ServerError, match="1001"):
+                while True:
+                    client.infer(observation)
+        assert process.wait(30) == 0
+        assert "Stopped after" in process.stdout.read()
+    finally:
+        process.kill()
+        process.stdout.close()
+
+
+def test_mistakes_at_the_start_are_one_sentence(bundle, tmp_path):
+    for arguments, message in (
+        ([f"--policy={tmp_path}"], "error: "),
+        ([f"--policy={bundle}", "--layout=lbero"], "Unknown layout 'lbero'"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "launch/serve.py", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1 and message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_both_benchmarks_give_percentiles_and_rates(bundle):
+    rows = measure_inference(bundle, num_calls=3, batch_sizes=(2,))
+    rows += measure_serve(bundle, (2,), num_requests=3)
+    found = {row.name: row for row in rows}
+    for name in (
+        "inference/exported_batch2",
+        "inference/live_batch2",
+        "serve/clients2",
+    ):
+        low, high = (found[f"{name}_{p}_ms"].value for p in ("p50", "p99"))
+        assert 0 < low <= high
+    assert found["inference/live_batch2_per_s"].unit == "chunks/s"
+    assert found["serve/clients2_requests_per_s"].value > 0
+    low, high = (found[f"serve/clients2_{p}_ms"].value for p in ("policy_p50", "p50"))
+    assert low < high
+    with pytest.raises(ValueError, match="clients"):
+        measure_serve(bundle, (0,), num_requests=3)
