@@ -3,14 +3,15 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import jax
-import jax.export
 import numpy as np
 import pytest
 
@@ -55,33 +56,32 @@ def test_a_bundle_acts_like_its_run(bundle, expected, program):
     assert (policy.execute, policy.ensemble) == (1, None)
 
 
-def test_the_program_takes_any_batch_and_needs_neither_flax_nor_this_library(bundle):
-    code = f"""
-import json, sys
-import jax, jax.export, numpy as np
-def read(path):
-    data = open(path, "rb").read()
-    start = 8 + int.from_bytes(data[:8], "little")
-    types = {{"F32": "f4", "I32": "i4", "U32": "u4", "U8": "u1", "BOOL": "?"}}
-    found = {{}}
-    for name, x in json.loads(data[8:start]).items():
-        if name != "__metadata__":
-            values = data[start + x["data_offsets"][0] : start + x["data_offsets"][1]]
-            found[name] = np.frombuffer(values, types[x["dtype"]]).reshape(x["shape"])
-    return found
-inputs = read("{bundle}/example.safetensors")
-actions = inputs.pop("actions")
-program = jax.export.deserialize(open("{bundle}/policy.stablehlo", "rb").read())
-assert program.platforms == ("cpu", "cuda", "tpu"), program.platforms
-for rows in (1, 5):
-    batch = {{name: np.repeat(x, rows, 0) for name, x in inputs.items()}}
-    found = jax.jit(program.call)(read("{bundle}/model.safetensors"), batch)
-    expected = np.repeat(actions, rows, 0)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-assert not {{"flax", "vla_jax"}} & {{name.split(".")[0] for name in sys.modules}}
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def test_the_loader_in_the_docs_runs_any_batch_without_this_library(bundle, tmp_path):
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "serving.md").read_text(), re.S
+    )
+    (loader,) = [block for block in blocks if "deserialize" in block]
+    (tmp_path / "policy").symlink_to(bundle)
+    example = read_tensors(bundle / "example.safetensors")
+    actions = example.pop("actions")
+    code = (
+        "import sys, numpy as np\n"
+        "for rows in (1, 5):\n"
+        "    inputs = dict(np.load('inputs.npz'))\n"
+        "    inputs = {k: np.repeat(x, rows, 0) for k, x in inputs.items()}\n"
+        f"{textwrap.indent(loader, '    ')}\n"
+        "    np.save(f'{rows}.npy', actions)\n"
+        "assert program.platforms == ('cpu', 'cuda', 'tpu')\n"
+        "assert not {'flax', 'vla_jax'} & {n.split('.')[0] for n in sys.modules}\n"
+    )
+    np.savez(tmp_path / "inputs.npz", **example)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
+    for rows in (1, 5):
+        expected, found = np.repeat(actions, rows, 0), np.load(tmp_path / f"{rows}.npy")
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_serving_a_bundle_loads_neither_flax_nor_data_packages(bundle):

@@ -64,7 +64,7 @@ def test_depth_and_matrices_reach_the_model_live_and_exported():
     schema = policy.schema
     assert schema.depth == ("primary",)
     assert schema.matrices == ("extrinsics/primary", "intrinsics/primary")
-    weights = {"unused": np.zeros(1, np.float32)}
+    weights = {"params/unused": np.zeros(1, np.float32)}
     forward = make_forward(Reader(), content())
     program, facts = export_program(forward, weights, schema, ["cpu"])
     predict = load_program(program, weights, schema, facts)

@@ -1,21 +1,8 @@
 """The exported program: StableHLO with normalization inside, weights as arguments.
 
 It is lowered once for CPU, CUDA and TPU with a symbolic batch, and runs with JAX alone
-(`jax.export` also needs the small package `flatbuffers`). Without this library:
-
-    import json
-    import jax, jax.export, numpy as np
-
-    data = open("policy/model.safetensors", "rb").read()
-    start = 8 + int.from_bytes(data[:8], "little")
-    types = {"F32": "f4", "I32": "i4", "U32": "u4"}
-    weights = {}
-    for name, x in json.loads(data[8:start]).items():
-        if name != "__metadata__":
-            values = data[start + x["data_offsets"][0] : start + x["data_offsets"][1]]
-            weights[name] = np.frombuffer(values, types[x["dtype"]]).reshape(x["shape"])
-    program = jax.export.deserialize(open("policy/policy.stablehlo", "rb").read())
-    actions = jax.jit(program.call)(weights, inputs)
+(`jax.export` also needs the small package `flatbuffers`); docs/serving.md shows the ten
+lines that do so without this library.
 
 JAX promises to read a program for six months; the bundle has the weights and the config
 as well, from which it can be exported anew.
