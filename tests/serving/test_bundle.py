@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -19,7 +17,6 @@ from tests.serving.fake_run import write_run
 from tests.serving.test_agent import observe
 from vla_jax.benchmark.inference import measure_inference
 from vla_jax.benchmark.serve import measure_serve
-from vla_jax.client.connection import Connection, ServerError
 from vla_jax.serving.agent import Agent
 from vla_jax.serving.export import export_policy, find_evaluation
 from vla_jax.serving.manifest import write_manifest
@@ -261,52 +258,6 @@ def test_a_folder_that_is_no_bundle_says_so(tmp_path, copy):
         Policy.load(copy)
     with pytest.raises(ValueError, match="Unknown program 'compiled'"):
         Policy.load(copy, program="compiled")
-
-
-def test_the_command_serves_a_bundle_and_ends_on_sigterm(bundle, tmp_path):
-    key = tmp_path / "key"
-    key.write_text("secret\n")
-    command = [sys.executable, "launch/serve.py", f"--policy={bundle}", "--port=0"]
-    command += ["--host=127.0.0.1", f"--api_key_file={key}", "--max_batch=1"]
-    command += ["--compile_cache="]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ}
-    )
-    try:
-        lines = iter(process.stdout.readline, "")
-        line = next(text for text in lines if text.startswith("Serving"))
-        with Connection(line.split()[-1], api_key="secret") as client:
-            image = np.zeros((20, 30, 3), np.uint8)
-            observation = {
-                "image": dict.fromkeys(client.metadata["schema"]["cameras"], image),
-                "proprio": np.zeros(4),
-                "prompt": "open the drawer",
-            }
-            assert client.infer(observation)["actions"].shape == (2, 3)
-            process.send_signal(signal.SIGTERM)
-            with pytest.raises(ServerError, match="1001"):
-                while True:
-                    client.infer(observation)
-        assert process.wait(30) == 0
-        assert "Stopped after" in process.stdout.read()
-    finally:
-        process.kill()
-        process.stdout.close()
-
-
-def test_mistakes_at_the_start_are_one_sentence(bundle, tmp_path):
-    for arguments, message in (
-        ([f"--policy={tmp_path}"], "error: "),
-        ([f"--policy={bundle}", "--layout=lbero"], "Unknown layout 'lbero'"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "launch/serve.py", *arguments],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 1 and message in done.stderr
-        assert "Traceback" not in done.stderr
 
 
 def test_both_benchmarks_give_percentiles_and_rates(bundle):

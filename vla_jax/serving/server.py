@@ -30,6 +30,7 @@ _LOG = logging.getLogger(__name__)
 _SEND_S = 20.0  # longest time for a client to take an answer
 _DRAIN_S = 10.0  # longest time that answers under way are waited for at the end
 _ERROR = 1011  # close code, as openpi's server has it
+_LEAVING = 1001  # close code of a server that goes away
 _FULL = 1013  # close code for "try again later"
 
 
@@ -199,6 +200,7 @@ class PolicyServer:
                     return
                 previous = time.perf_counter() - start
                 self._timings.add(total=previous)
+            await socket.close(_LEAVING, "the server ends")
         except ConnectionClosed:
             pass  # a client may leave at any time
         except TimeoutError:
