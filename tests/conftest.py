@@ -1,6 +1,7 @@
 """Settings of every test: two CPU devices, strict broadcasting, fast compiles."""
 
 import os
+import signal
 
 # Tests compile hundreds of tiny programs and run each a few times, so LLVM's
 # optimizations cost far more than they save. Subprocesses inherit the flags.
@@ -21,3 +22,8 @@ hypothesis.settings.load_profile("patient")
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# A shell without job control starts background commands with Ctrl-C ignored, and
+# children inherit that; tests that send it expect Python's usual answer.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

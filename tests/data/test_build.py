@@ -1,7 +1,6 @@
 """Indexes are built once, continue after a kill, and name what is wrong."""
 
 import dataclasses
-import json
 import os
 import shutil
 import subprocess
@@ -18,21 +17,10 @@ from vla_jax.data import index as index_module
 from vla_jax.data.index import Index
 from vla_jax.data.standardize import DATASETS, DatasetSpec
 from vla_jax.data.statistics_formats import read_statistics
-from vla_jax.data.tfrecord import CorruptRecord
 from vla_jax.data.write import Image, RLDSWriter, Tensor
 
 SPEC = DATASETS["metaworld"]
 ROOT = Path(__file__).parents[2]
-
-
-def _flip(path: Path, position: int):
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(data)
-
-
-def _shard(folder: Path, number: int = 0) -> Path:
-    return folder / f"fake-train.tfrecord-{number:05d}-of-00002"
 
 
 @pytest.fixture(scope="module")
@@ -160,69 +148,6 @@ def test_a_foreign_folder_is_not_replaced(folder, tmp_path):
     assert (tmp_path / "thesis.txt").exists()
 
 
-def test_a_flipped_byte_is_found_and_can_be_skipped(tmp_path, capsys):
-    folder = fake.write_dataset(tmp_path)
-    _flip(_shard(folder), 12 + 1000)
-    with pytest.raises(
-        CorruptRecord, match=r"train.*00000-of-00002 at byte 0"
-    ) as error:
-        fake.open_index(folder)
-    assert error.value.offset == 0
-    index = fake.open_index(folder, skip_corrupt=True)
-    assert index.counts["skipped"] == 1
-    assert index.num_episode_steps.tolist() == [5, 4, 2]
-    np.testing.assert_allclose(index.action[0, 0], fake.action(1, 0)[0])
-    assert "Left out 1 corrupt episodes" in capsys.readouterr().out
-    fake.open_index(folder)
-    assert "leaves out 1 corrupt episodes" in capsys.readouterr().out
-    assert "00000-of-00002 at byte 0: the checksum" in index.corrupt[0]
-
-
-def test_a_truncated_shard_is_found_and_counted(tmp_path):
-    folder = fake.write_dataset(tmp_path)
-    shard = _shard(folder)
-    whole = shard.read_bytes()
-    second = fake.open_index(folder).record[1, 0] - 12
-    for size in (second + 100, second):  # within the record, and exactly before it
-        shard.write_bytes(whole[:size])
-        with pytest.raises(CorruptRecord, match=f"00000-of-00002 at byte {second}"):
-            fake.open_index(folder)
-        index = fake.open_index(folder, skip_corrupt=True)
-        assert index.num_episode_steps.tolist() == [3, 4, 2]
-        assert index.counts["skipped"] == 1
-    shard.write_bytes(b"")
-    assert fake.open_index(folder, skip_corrupt=True).counts["skipped"] == 2
-
-
-def test_a_clean_shard_is_required_after_a_run_that_skipped(tmp_path, monkeypatch):
-    folder = fake.write_dataset(tmp_path)
-    _flip(_shard(folder), 12 + 1000)
-
-    def killed(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(build_module, "merge_shards", killed)
-    with pytest.raises(KeyboardInterrupt):
-        fake.open_index(folder, skip_corrupt=True)
-    with pytest.raises(CorruptRecord):
-        fake.open_index(folder)
-
-
-def test_a_record_of_something_else_is_corrupt(tmp_path):
-    folder = fake.write_dataset(tmp_path, lengths=(3, 3), shards=2)
-    other = fake.write_dataset(tmp_path, name="other", lengths=(2,))
-    with RLDSWriter(tmp_path, "text", {"action": Tensor(np.int64)}) as writer:
-        writer.write_encoded("train", b"no example")
-    shutil.copy(writer.folder / "text-train.tfrecord-00000-of-00001", _shard(folder, 1))
-    with pytest.raises(CorruptRecord, match=r"00001-of-00002 at byte 0: not a tf\.t"):
-        fake.open_index(folder)
-    assert fake.open_index(folder, skip_corrupt=True).counts["skipped"] == 1
-    shard = other / "other-train.tfrecord-00000-of-00001"
-    shard.write_bytes(shard.read_bytes() * 2)
-    with pytest.raises(ValueError, match="more than the 1 episodes"):
-        fake.open_index(other)
-
-
 def test_a_missing_camera_lists_the_images(folder, tmp_path):
     spec = dataclasses.replace(SPEC, cameras={"primary": "steps/observation/front"})
     message = r"'primary'.*'steps/observation/front'.*'steps/observation/wrist_image'"
@@ -304,22 +229,6 @@ def test_indexing_leaves_tensorflow_alone(folder, tmp_path):
     )
     command = [sys.executable, "-c", code, str(folder), str(tmp_path / "index")]
     subprocess.run(command, check=True)
-
-
-def test_a_truncated_shard_of_unknown_length_is_counted(tmp_path):
-    folder = fake.write_dataset(tmp_path)
-    path = folder / "dataset_info.json"
-    info = json.loads(path.read_text())
-    for split in info["splits"]:
-        del split["shardLengths"]
-    path.write_text(json.dumps(info))
-    assert fake.open_index(folder).num_episode_steps.tolist() == [3, 5, 4, 2]
-    _shard(folder, 1).write_bytes(_shard(folder, 1).read_bytes()[:-1])
-    with pytest.raises(CorruptRecord, match="00001-of-00002 at byte 0"):
-        fake.open_index(folder)
-    index = fake.open_index(folder, skip_corrupt=True)
-    assert index.counts["skipped"] == 1
-    assert index.num_episode_steps.tolist() == [3, 5, 2]
 
 
 def test_an_error_of_a_users_function_names_the_episode(folder, tmp_path):

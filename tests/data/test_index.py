@@ -78,6 +78,13 @@ def test_splits_are_those_of_the_folder(index):
         index.split_episodes("tset")
 
 
+def test_a_misspelled_camera_or_split_gets_the_nearest_name(index):
+    with pytest.raises(ValueError, match="no camera 'primry'; did you mean 'primary'"):
+        index.read_image("primry", 0)
+    with pytest.raises(ValueError, match="no split 'trian'; did you mean 'train'"):
+        index.split_episodes("trian")
+
+
 def test_instructions_are_stored_once(index):
     assert index.languages == list(fake.INSTRUCTIONS)
     assert index.language.shape == (14, 1)

@@ -57,7 +57,7 @@ def label(source, samples, dataset=None, **options):
         ([0, 0, 1, 0, 0, 0], [-1] * 6),  # a flicker, and back again
         ([0, 1, 1, 0, 1, 1, 1], [4, 3, 2, 1, 0, -1, -1]),  # late, but it stays
         ([1, 1, 1, 0, 0], [-1] * 5),  # cut off before it has lasted
-        ([0.4, 0.5, 0.6, 0.9, 0.7], [2, 1, 0, -1, -1]),
+        ([0.4, 0.5, 0.6, 0.9, 0.7], [1, 0, -1, -1, -1]),  # the middle is open
         ([1], [-1]),
     ],
 )

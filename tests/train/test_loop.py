@@ -15,7 +15,6 @@ from tests.train import toy
 from vla_jax.train.checkpoint import Checkpointer, restore_variables
 from vla_jax.train.config import resolve
 from vla_jax.train.feed import Feed
-from vla_jax.train.interrupt import Interrupt
 from vla_jax.train.loop import fit
 from vla_jax.train.sharding import batch_sharding, make_mesh
 
@@ -156,12 +155,6 @@ def test_an_interrupt_from_the_keyboard_saves_as_well(tmp_path):
     with Checkpointer(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.position(1) == dict(step=1, phase=0, position=1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_signal_before_the_first_step_stops_at_once():
-    with pytest.raises(KeyboardInterrupt), Interrupt():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_phases_keep_the_parameters_and_every_bit_of_what_they_freeze(tmp_path):

@@ -14,6 +14,7 @@ import simplejpeg
 from PIL import Image
 
 from vla_jax.data.resize import resize, resize_depth
+from vla_jax.data.tfrecord import decode_varints
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
@@ -75,7 +76,8 @@ def decode_depth(
 
     Args:
         data: a gray PNG image of 8 or 16 bits, one of four channels that are the bytes
-            of float32 numbers, or a tensor that tfds packed.
+            of float32 numbers, a tensor that tfds packed, or its numbers as they lie in
+            a `tf.train.Example`: float32, or integers in base 128.
         feature: `dtype`, `shape` and `encoding` as the data set states them.
         out: float32 [h, w] to fill, in metres.
         scale: metres per unit; None is 0.001 for integers and 1 for other numbers.
@@ -85,6 +87,8 @@ def decode_depth(
     """
     if feature["encoding"] in ("zlib", "bytes"):
         depth = _unpack(data, feature)
+    elif feature["encoding"] == "none":  # plain numbers
+        depth = _numbers(data, feature)
     else:
         depth = _decode_gray(data, np.dtype(feature["dtype"]))
     if depth.ndim == 3 and depth.shape[2] == 1:
@@ -102,6 +106,18 @@ def _unpack(data: bytes, feature: Mapping[str, Any]) -> np.ndarray:
     except zlib.error as error:
         raise ValueError(f"damaged tensor: {error}") from error
     return np.frombuffer(data, feature["dtype"]).reshape(feature["shape"])
+
+
+def _numbers(data: bytes, feature: Mapping[str, Any]) -> np.ndarray:
+    whole = not np.issubdtype(np.dtype(feature["dtype"]), np.floating)
+    try:
+        if whole:
+            numbers = decode_varints(np.frombuffer(data, np.uint8))
+        else:
+            numbers = np.frombuffer(data, "<f4")
+        return numbers.reshape(feature["shape"])
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"damaged tensor: {error}") from error
 
 
 def _decode_gray(data: bytes, dtype: np.dtype) -> np.ndarray:

@@ -27,6 +27,7 @@ from vla_jax.data.remote import RemoteFile, open_path
 from vla_jax.data.rlds import RLDSFolder, open_rlds
 from vla_jax.data.standardize import DatasetSpec, resolve_spec
 from vla_jax.data.statistics import Statistics, Streaming
+from vla_jax.names import did_you_mean
 
 _OPEN_FILES = 128  # shards that one index keeps open in one process
 
@@ -141,8 +142,8 @@ class Index:
         name = self.validation_split if split == "val" else split
         if name not in self.split_names:
             raise ValueError(
-                f"Data set {self.spec.name!r} has no split {split!r}; choose one of "
-                f"{self.split_names}."
+                f"Data set {self.spec.name!r} has no split {split!r}; "
+                f"{did_you_mean(split, self.split_names)}"
             )
         chosen = self.split == self.split_names.index(name)
         return np.flatnonzero(chosen).astype(np.int32)
@@ -217,8 +218,8 @@ class Index:
     def _read(self, spans: Mapping[str, np.ndarray], camera: str, step: int) -> bytes:
         if camera not in spans:
             raise ValueError(
-                f"Data set {self.spec.name!r} has no camera {camera!r}; choose one of "
-                f"{sorted(spans)}."
+                f"Data set {self.spec.name!r} has no camera {camera!r}; "
+                f"{did_you_mean(camera, spans)}"
             )
         span = spans[camera][step].tolist()
         return self.read_span(camera, step, span) if span[2] else b""

@@ -270,12 +270,13 @@ def steps_to_event(gripper: np.ndarray) -> np.ndarray:
     before and is held for at least three frames; shorter flickers are passed over.
 
     Args:
-        gripper: [T], 1 = open, 0 = closed.
+        gripper: [T], 1 = open, 0 = closed. In the middle, where some simulators say
+            "no effort", it counts as open.
 
     Returns:
         int32 [T], 0 at an event.
     """
-    is_open = gripper > 0.5
+    is_open = gripper >= 0.5
     start = np.flatnonzero(np.diff(is_open, prepend=~is_open[:1]))  # of every run
     length = np.diff(start, append=len(gripper))
     start = start[(length >= _HOLD) | (start == 0)]

@@ -15,7 +15,8 @@ import numpy as np
 
 from vla_jax.data.features import FeatureSpec
 from vla_jax.data.labels import steps_to_event
-from vla_jax.data.remote import RemoteFile
+from vla_jax.data.read_ahead import AHEAD, ReadAhead
+from vla_jax.data.remote import BLOCK, RemoteFile
 from vla_jax.data.rlds import RawEpisode, Shard, episode_from_record
 from vla_jax.data.standardize import DatasetSpec, Episode, standardize_episode
 from vla_jax.data.statistics import Streaming
@@ -109,10 +110,16 @@ def index_shard(job: ShardJob) -> Path:
     return job.out
 
 
-def open_view(path: str):
-    """The bytes of a file: mapped when it is local, read when it is not."""
+def open_view(path: str, *, ahead: int = AHEAD):
+    """The bytes of a file: mapped when it is local, read in parts when it is not.
+
+    Args:
+        path: of the file, or its URL.
+        ahead: parts of a remote file that are requested before they are needed; 0 for
+            a reader that looks at little of the file.
+    """
     if "://" in path:
-        return RemoteFile(path).read_whole()
+        return ReadAhead(RemoteFile(path), part=None if ahead else BLOCK, ahead=ahead)
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:  # cannot be mapped
             return b""

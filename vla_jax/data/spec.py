@@ -32,7 +32,8 @@ class DatasetSpec:
             both. With `steps`, an increasing list of step numbers, only those steps
             enter the index: the last step of actions made from reached states, or all
             but every fifth of a recording that is too fast.
-        depth: standard name to depth image feature.
+        depth: standard name to depth feature: an image of one channel, or a tensor `[h,
+            w]` or `[h, w, 1]` however it is stored.
         depth_scale: metres per unit of a depth image; where it is left out, 0.001 for
             integers (millimetres) and 1 for other numbers.
         holdout: share of the training episodes held out for validation when the data

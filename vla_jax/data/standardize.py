@@ -204,13 +204,13 @@ def _matrices(spec: DatasetSpec, cameras: Mapping, num_steps: int) -> dict:
     for camera, matrices in cameras.items():
         where = f"camera {camera!r} of {spec.name!r}"
         if camera not in known:
-            raise ValueError(f"There is no {where}; choose one of {known}.")
+            raise ValueError(f"There is no {where}; {did_you_mean(camera, known)}")
         arrays[camera] = {}
         for key, matrix in matrices.items():
             if key not in _MATRICES:
                 raise ValueError(
-                    f"Unknown matrix {key!r} for {where}; choose one of "
-                    f"{sorted(_MATRICES)}."
+                    f"Unknown matrix {key!r} for {where}; "
+                    f"{did_you_mean(key, _MATRICES)}"
                 )
             size, array = _MATRICES[key], np.asarray(matrix, np.float32)
             shape = (num_steps, size, size)

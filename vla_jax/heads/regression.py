@@ -6,6 +6,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Key
 
 from vla_jax.heads.base import Metrics, masked_mean
+from vla_jax.names import did_you_mean
 from vla_jax.types import Context
 
 ELEMENT_LOSSES = {
@@ -51,8 +52,8 @@ class RegressionHead(nn.Module):
         del train
         if self.element_loss not in ELEMENT_LOSSES:
             raise ValueError(
-                f"Unknown element_loss {self.element_loss!r}; choose one of "
-                f"{sorted(ELEMENT_LOSSES)}."
+                f"Unknown element_loss {self.element_loss!r}; "
+                f"{did_you_mean(self.element_loss, ELEMENT_LOSSES)}"
             )
         error = ELEMENT_LOSSES[self.element_loss](self(context) - action)
         loss = masked_mean(error, mask)

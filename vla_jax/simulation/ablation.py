@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vla_jax.names import did_you_mean
 from vla_jax.simulation.rollout import Agent
 
 ABLATIONS = ("nothing", "images", "language", "wrong_language")
@@ -22,7 +23,7 @@ def ablate(agent: Agent, what: str, tasks: Sequence[Sequence[str]]) -> Agent:
         ValueError: an unknown name, or a wrong instruction wanted with one task only.
     """
     if what not in ABLATIONS:
-        raise ValueError(f"Unknown ablation '{what}'; choose one of {list(ABLATIONS)}.")
+        raise ValueError(f"Unknown ablation '{what}'; {did_you_mean(what, ABLATIONS)}")
     if what == "nothing":
         return agent
     if what == "wrong_language" and len(tasks) < 2:

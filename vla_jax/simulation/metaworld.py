@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 
+from vla_jax.names import did_you_mean
 from vla_jax.simulation.environment import check_tasks
 from vla_jax.simulation.gl import ensure_gl
 from vla_jax.simulation.instructions import INSTRUCTIONS
@@ -71,14 +72,15 @@ class MetaWorld:
         for camera in cameras:
             if camera not in ("primary", "wrist"):
                 raise ValueError(
-                    f"Unknown camera '{camera}'; metaworld has 'primary' and 'wrist'."
+                    f"Unknown camera '{camera}'; "
+                    f"{did_you_mean(camera, ('primary', 'wrist'))}"
                 )
         primary = DEFAULT_PRIMARY if primary is None else primary
         horizon = DEFAULT_HORIZON if horizon is None else horizon
         if primary not in PRIMARY_CAMERAS:
             raise ValueError(
-                f"Unknown primary camera '{primary}'; choose one of "
-                f"{sorted(PRIMARY_CAMERAS)}."
+                f"Unknown primary camera '{primary}'; "
+                f"{did_you_mean(primary, PRIMARY_CAMERAS)}"
             )
         if horizon < 1:
             raise ValueError(f"horizon is {horizon}; expected at least 1.")
