@@ -5,6 +5,7 @@ NumPy scalar has `__npgeneric__` instead. What comes from outside is read with l
 size, depth, number and type of everything, because anybody may have sent it.
 """
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -56,13 +57,11 @@ def unpack(data: bytes) -> Any:
     Raises:
         ValueError: the bytes are no message, or one beyond the limits of this module.
     """
-    count = 0
+    count = itertools.count(1)
 
     def limited(part):
         # A byte makes an empty map, so a short message could fill the memory.
-        nonlocal count
-        count += 1
-        if count > MAX_PARTS:
+        if next(count) > MAX_PARTS:
             raise _Refused(f"The message has more than {MAX_PARTS} maps and lists.")
         return _unpack_map(part) if isinstance(part, dict) else part
 
