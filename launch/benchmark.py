@@ -3,12 +3,15 @@
     python launch/benchmark.py loader --compare=tfdata,dlimp --out=loader.json
     python launch/benchmark.py loader --data_dir=DATA --spec=metaworld --out=loader.json
     python launch/benchmark.py step --config=configs/quickstart.py --out=step.json
+    python launch/benchmark.py inference --policy=policy --out=inference.json
+    python launch/benchmark.py serve --policy=policy --out=serve.json
 
 `loader` compares the data loader with raw JPEG decoding on the same images and threads,
 and with the pipelines of TensorFlow that --compare names, and watches its memory; it
 also times indexing, random access and what a mixture of many data sets costs. Without
 --data_dir it makes a data set of its own. `step` takes the time that training spends
-outside the compiled step.
+outside the compiled step. `inference` times a bundle of `launch/export.py`, exported
+and live, and `serve` the same behind its server, as clients see it.
 """
 
 import contextlib
@@ -74,7 +77,10 @@ _CONFIG = config_flags.DEFINE_config_file(
     accept_new_attributes=True,
 )
 
-_COMMANDS = ("loader", "step")
+_POLICY = flags.DEFINE_string("policy", "", "bundle, for `inference` and `serve`")
+_CLIENTS = flags.DEFINE_list("clients", ["1", "4", "8"], "clients at a time in `serve`")
+
+_COMMANDS = ("loader", "step", "inference", "serve")
 
 
 def main(argv: list[str]) -> None:
@@ -83,7 +89,10 @@ def main(argv: list[str]) -> None:
             f"Name one benchmark of {list(_COMMANDS)}, got {argv[1:]}."
         )
     try:
-        rows = _loader() if argv[1] == "loader" else _step()
+        measure = dict(
+            zip(_COMMANDS, (_loader, _step, _inference, _serve), strict=True)
+        )
+        rows = measure[argv[1]]()
     except ValueError as error:
         sys.exit(f"error: {error}")
     write_report(rows, _OUT.value)
@@ -159,6 +168,25 @@ def _step() -> list[Row]:
     if _CONFIG.value is None:
         raise app.UsageError("`step` needs --config, such as configs/quickstart.py.")
     return measure_step(_CONFIG.value.to_dict(), num_steps=_NUM_BATCHES.value)
+
+
+def _inference() -> list[Row]:
+    from vla_jax.benchmark.inference import measure_inference
+
+    return measure_inference(_bundle("inference"), num_calls=_NUM_BATCHES.value)
+
+
+def _serve() -> list[Row]:
+    from vla_jax.benchmark.serve import measure_serve
+
+    clients = tuple(map(int, _CLIENTS.value))
+    return measure_serve(_bundle("serve"), clients, num_requests=_NUM_BATCHES.value)
+
+
+def _bundle(command: str) -> str:
+    if not _POLICY.value:
+        raise app.UsageError(f"`{command}` needs --policy, made by launch/export.py.")
+    return _POLICY.value
 
 
 if __name__ == "__main__":

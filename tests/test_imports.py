@@ -21,7 +21,15 @@ def loaded_after(statement):
 
 @pytest.mark.parametrize(
     "module",
-    ["train.loop", "simulation.evaluation", "simulation.collect", "serving.agent"],
+    [
+        "train.loop",
+        "simulation.evaluation",
+        "simulation.collect",
+        "serving.agent",
+        "serving.export",
+        "serving.server",
+        "client.agent",
+    ],
 )
 def test_tensorflow_and_torch_are_not_loaded_by(module):
     loaded = loaded_after(f"import vla_jax.{module}")

@@ -77,8 +77,9 @@ def test_loader_benchmark_writes_every_row_and_the_machine(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("laoder",), "['loader', 'step']"),
+        (("laoder",), "['loader', 'step', 'inference', 'serve']"),
         (("step",), "--config"),
+        (("serve",), "--policy, made by launch/export.py"),
         (("loader", "--data_dir=/nowhere"), "error: There is no folder /nowhere"),
         (("loader", "--compare=tfdta"), "'tfdta' in --compare; did you mean 'tfdata'?"),
     ],

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla_jax.data.frames import Frames, decode_frames, find_frames, scale_intrinsics
+from vla_jax.data.frames import Frames, decode_frames, find_frames
 from vla_jax.data.labels import Samples
+from vla_jax.data.resize import scale_intrinsics
 from vla_jax.data.sampler import hash_numbers
 from vla_jax.data.source import Source
 from vla_jax.data.statistics import action_mask as normalized_dimensions

@@ -13,6 +13,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from vla_jax.data.resize import resize, resize_depth
 from vla_jax.data.tfrecord import decode_varints
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
@@ -42,18 +43,6 @@ def decode(data: bytes) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError) as error:  # what pillow raises for a damaged PNG
         raise ValueError(f"damaged PNG: {error}") from error
-
-
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes uint8 [h, w, 3] bilinearly, averaging over what a smaller pixel covers.
-
-    Training and serving both call this function, so a policy always sees the same
-    pixels for the same camera image.
-    """
-    if image.shape[:2] == (height, width):
-        return image
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
 
 
 def decode_and_resize(data: bytes, out: np.ndarray) -> None:
@@ -108,11 +97,7 @@ def decode_depth(
         raise ValueError(f"depth has the shape {depth.shape}; expected (h, w)")
     if scale is None:
         scale = 0.001 if np.issubdtype(depth.dtype, np.integer) else 1.0
-    rows, columns = (
-        ((np.arange(size) + 0.5) * have / size).astype(int)
-        for size, have in zip(out.shape, depth.shape, strict=True)
-    )
-    np.multiply(depth[rows[:, None], columns], scale, out=out, casting="unsafe")
+    np.multiply(resize_depth(depth, *out.shape), scale, out=out, casting="unsafe")
 
 
 def _unpack(data: bytes, feature: Mapping[str, Any]) -> np.ndarray:

@@ -6,7 +6,6 @@ spelled out in smaller pieces, down to single bytes of UTF-8, so that nothing a 
 can type is unknown.
 """
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from io import BytesIO
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
+from vla_jax.data.unigram import BEGIN, END, PAD, UNKNOWN, normalize_text
 
 
 class Tokenizer:
@@ -82,6 +81,13 @@ class Tokenizer:
     def to_bytes(self) -> bytes:
         """The serialized model, for a checkpoint."""
         return self._model
+
+    def pieces(self) -> list[tuple[str, float]]:
+        """Piece and score of every id, for `vla_jax.data.unigram`."""
+        return [
+            (self._processor.id_to_piece(i), self._processor.get_score(i))
+            for i in range(self.vocab_size)
+        ]
 
     def __reduce__(self):
         return Tokenizer, (self._model,)
@@ -151,11 +157,6 @@ def keep_instructions(chance: np.ndarray, dropout: float) -> np.ndarray:
         bool [b].
     """
     return (chance >> np.uint64(11)) * 2.0**-53 >= dropout  # uniform in [0, 1)
-
-
-def normalize_text(text: str) -> str:
-    """Folds Unicode variants (NFKC), case, and runs of white space into one form."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> Tokenizer:

@@ -71,6 +71,15 @@ class AttentionPoints(nn.Module):
             self.average = MovingAverage(self.future.decay)
 
     @property
+    def point_cameras(self) -> tuple[str, ...]:
+        """Camera of each of the points that `diagnose` tells, in their order."""
+        return tuple(
+            camera
+            for camera in self.cameras
+            for _ in range(self._maps_of(camera)[1].num_points)
+        )
+
+    @property
     def label_levels(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
         """Of which label images the policy has to make which features."""
         levels = [

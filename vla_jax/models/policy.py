@@ -44,6 +44,12 @@ class Policy(nn.Module):
     proprio: nn.Module | bool = True
     latent: nn.Module | None = None
 
+    @property
+    def point_cameras(self) -> tuple[str, ...]:
+        """Camera of each of the points that `diagnose` tells; empty without points."""
+        found = [getattr(module, "point_cameras", ()) for module in self.attention]
+        return tuple(camera for cameras in found for camera in cameras)
+
     def setup(self):
         if self.proprio is True:
             self.proprio_project = nn.Dense(self.trunk.width)

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from vla_jax.compile_cache import use_compile_cache
 from vla_jax.data.seen import to_line, to_row
 from vla_jax.models.augment import make_augment
 from vla_jax.models.build import build_model
@@ -91,12 +92,6 @@ def train(
             on_batch=on_batch,
             resume_step=resume_step,
         )
-
-
-def use_compile_cache(folder: str | Path) -> None:
-    """Keeps compiled programs in `folder`, for this run and those after it."""
-    jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 class _Run(NamedTuple):
