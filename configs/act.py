@@ -26,7 +26,8 @@ def get_config(variant: str = "") -> ConfigDict:
     full, debug = variant == "", variant == "debug"
     chunk = 8 if debug else 100
     width = 512 if full else 16 if debug else 128
-    steps = 10_000 if full else 4 if debug else 3_000
+    last = "layer4" if full else "layer1" if debug else "layer3"
+    steps = 10_000 if full else 4 if debug else 5_000
     layers = dict(
         width=width,
         num_layers=4 if full else 1 if debug else 2,
@@ -34,6 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
         mlp_width=3200 if full else 2 * width,
         dropout=0.1,
     )
+    weights = "weights/resnet18.pth" if full else ""
     config = dict(
         seed=0,
         data=dict(
@@ -56,14 +58,10 @@ def get_config(variant: str = "") -> ConfigDict:
                     depth=18,
                     norm="frozen" if full else "group",
                     width=64 if full else 16,
-                    last="layer4" if full else "layer3",
+                    last=last,
                 )
             ),
-            tokens=dict(
-                shared=dict(
-                    name="sine_grid", level="layer4" if full else "layer3", width=width
-                )
-            ),
+            tokens=dict(shared=dict(name="sine_grid", level=last, width=width)),
             proprio=dict(name="linear", width=width),
             latent=dict(name="action_vae", latent_dim=32, beta=10.0, **layers),
             trunk=dict(
@@ -89,11 +87,7 @@ def get_config(variant: str = "") -> ConfigDict:
             eval_every=2 if debug else 500,
             eval_batches=1 if debug else 4,
             ema_decay=0.0 if full else 0.995,
-            load=dict(
-                image_shared=dict(
-                    kind="resnet", path="weights/resnet18.pth" if full else ""
-                )
-            ),
+            load=dict(image_shared=dict(kind="resnet", path=weights)),
         ),
         evaluation=dict(primary="top", horizon=400, ensemble=0.01),
     )

@@ -128,7 +128,7 @@ def test_layers_after_the_last_wanted_level_do_not_exist():
     variables = jax.eval_shape(init, jax.random.key(0), image)
     assert set(variables) == {"params"}  # group normalization has no constants
     assert not any("layer3" in name for name in variables["params"])
-    apply = functools.partial(model.apply, train=False, last="layer1")
+    apply = functools.partial(model.apply, train=False, levels=("layer1", "stem"))
     levels = jax.eval_shape(apply, variables, image)
     assert set(levels) == {"stem", "layer1"}
 

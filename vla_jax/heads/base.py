@@ -56,7 +56,7 @@ class Denoiser(Protocol):
 
 
 def masked_mean(
-    value: Float[Array, "b *rest"], mask: Bool[Array, "b *rest"]
+    value: Float[Array, " b *rest"], mask: Bool[Array, " b *rest"]
 ) -> Float[Array, " b"]:
     """Averages each example over its real entries; 0 where an example has none.
 

@@ -11,10 +11,13 @@ from vla_jax.heads.hierarchical import HierarchicalHead
 from vla_jax.heads.per_step import PerStepHead
 from vla_jax.heads.regression import RegressionHead
 from vla_jax.models.act import EncoderDecoderTrunk, SineGridTokens
+from vla_jax.models.attention_maps import ConvStages, LevelStages, MultistageMaps
+from vla_jax.models.attention_points import AttentionPoints
 from vla_jax.models.clip_text import CLIPText
 from vla_jax.models.decoder import QueryDecoder, ReadoutDecoder
 from vla_jax.models.dit import DiT
 from vla_jax.models.flow_transformer import JointDenoiser, PromptTrunk
+from vla_jax.models.future_points import FuturePoints
 from vla_jax.models.gr1 import ArmGripperProprio, GR1Trunk
 from vla_jax.models.image import ConvEncoder, FlatTokens, GridTokens, PointTokens
 from vla_jax.models.language import TextTransformer
@@ -45,6 +48,11 @@ MODULES: dict[str, type[nn.Module]] = {
     "action_vae": ActionVAE,
     "encoder_decoder": EncoderDecoderTrunk,
     "per_step": PerStepHead,
+    "level_stages": LevelStages,
+    "conv_stages": ConvStages,
+    "multistage_maps": MultistageMaps,
+    "attention_points": AttentionPoints,
+    "future_points": FuturePoints,
     "diffusion": DiffusionHead,
     "flow": FlowHead,
     "hierarchical": HierarchicalHead,

@@ -35,8 +35,17 @@ class ConvEncoder(nn.Module):
     strides: tuple[int, ...] = (2, 1)
 
     @nn.compact
-    def __call__(self, image: Float[Array, "n h w 3"], *, train: bool) -> Levels:
-        """Levels "stem", "stage1", ... `[n h' w' d]` of images scaled to -1..1."""
+    def __call__(
+        self,
+        image: Float[Array, "n h w 3"],
+        *,
+        train: bool,
+        levels: tuple[str, ...] = (),
+    ) -> Levels:
+        """Levels "stem", "stage1", ... `[n h' w' d]` of images scaled to -1..1.
+
+        With `levels` the computation ends after the last of them.
+        """
         del train
         if len(self.strides) != len(self.widths) - 1:
             raise ValueError(
@@ -49,8 +58,10 @@ class ConvEncoder(nn.Module):
                 f"Images are {height}x{width}; both sides must be multiples of "
                 f"patch={self.patch}."
             )
-        levels = {}
+        found = {}
         for index, channels in enumerate(self.widths):
+            if levels and set(levels) <= set(found):
+                break
             if index == 0:
                 size, stride, name = (self.patch,) * 2, self.patch, "stem"
             else:
@@ -59,8 +70,8 @@ class ConvEncoder(nn.Module):
             if index == len(self.widths) - 1:
                 image = nn.LayerNorm(name="norm")(image)
             image = nn.relu(image)
-            levels[name] = image
-        return levels
+            found[name] = image
+        return found
 
 
 class GridTokens(nn.Module):

@@ -1,8 +1,10 @@
 """A policy: encoders, then attention modules, then the trunk, then an action head."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num
 
@@ -23,7 +25,9 @@ class Policy(nn.Module):
         text: `(task, train) -> Tokens`; None for a policy that reads no instruction.
         attention: modules `(context, train) -> context`, applied in order before the
             trunk. One with a `loss(context, labels, train)` also has a `loss_name`,
-            under which its loss is weighted and logged.
+            under which its loss is weighted and logged. If it has `label_levels`, label
+            name -> (cameras, feature levels), these labels come with the `features` of
+            their images. One with `diagnose(context)` adds to what `diagnose` shows.
         proprio: whether the policy reads its own joint or end-effector state; or the
             module `[b t p] -> [b t d]` that makes a token of it.
         latent: `(proprio, action, mask, train) -> (Tokens, loss, metrics)` with a
@@ -39,6 +43,12 @@ class Policy(nn.Module):
     attention: tuple[nn.Module, ...] = ()
     proprio: nn.Module | bool = True
     latent: nn.Module | None = None
+
+    @property
+    def point_cameras(self) -> tuple[str, ...]:
+        """Camera of each of the points that `diagnose` tells; empty without points."""
+        found = [getattr(module, "point_cameras", ()) for module in self.attention]
+        return tuple(camera for cameras in found for camera in cameras)
 
     def setup(self):
         if self.proprio is True:
@@ -98,12 +108,37 @@ class Policy(nn.Module):
         return context.replace(groups={**groups, **context.groups})
 
     def _features(
-        self, camera: str, image: Num[Array, "b t h w 3"], *, train: bool
+        self,
+        camera: str,
+        image: Num[Array, "b t h w 3"],
+        *,
+        train: bool,
+        levels: tuple[str, ...] = (),
     ) -> dict[str, Float[Array, "b t _h _w _d"]]:
+        """The feature levels of a camera; no further than `levels` if given."""
         b, t = image.shape[:2]
         flat = scale_pixels(image.reshape(b * t, *image.shape[2:]))
-        levels = _pick(self.image, camera, "image")(flat, train=train)
-        return {name: x.reshape(b, t, *x.shape[1:]) for name, x in levels.items()}
+        options = dict(levels=levels) if levels else {}
+        found = _pick(self.image, camera, "image")(flat, train=train, **options)
+        return {name: x.reshape(b, t, *x.shape[1:]) for name, x in found.items()}
+
+    def _label_features(
+        self, module: nn.Module, labels: Mapping[str, Any], *, train: bool
+    ) -> dict[str, Any]:
+        """The labels, with features of the images that `module` wants them of."""
+        labels = dict(labels)
+        for name, (cameras, levels) in getattr(module, "label_levels", {}).items():
+            if name not in labels:
+                continue
+            features = {
+                camera: self._features(
+                    camera, labels[name]["image"][camera], train=train, levels=levels
+                )
+                for camera in cameras
+                if levels and camera in labels[name]["image"]
+            }
+            labels[name] = {**labels[name], "features": features}
+        return labels
 
     def __call__(
         self,
@@ -118,9 +153,13 @@ class Policy(nn.Module):
         return self.trunk(context, train=train)
 
     def loss(
-        self, batch: Batch, *, train: bool, weights: Mapping[str, float] | None = None
+        self,
+        batch: Batch,
+        *,
+        train: bool,
+        weights: Mapping[str, float | jax.Array] | None = None,
     ) -> tuple[Float[Array, " b"], Metrics]:
-        """The weighted sum of the losses of the head, latent and attention modules.
+        """The weighted sum of the losses of head, latent and attention modules.
 
         A head has the loss "action", or those that its `losses` names. A loss of weight
         0 is left out of sum and metrics, so that none of it is computed. Where all that
@@ -137,8 +176,8 @@ class Policy(nn.Module):
         """
         modules = [module for module in self.attention if hasattr(module, "loss")]
         names = [
-            *(("latent",) if self.latent is not None else ()),
             *getattr(self.head, "loss_names", ("action",)),
+            *(("latent",) if self.latent is not None else ()),
             *(module.loss_name for module in modules),
         ]
         unknown = sorted(set(weights or {}) - set(names))
@@ -147,26 +186,28 @@ class Policy(nn.Module):
                 f"Unknown loss weights {unknown}; this policy has {sorted(names)}."
             )
         weights = {name: (weights or {}).get(name, 1.0) for name in names}
-        detached = getattr(self.head, "detached", ())
-        trained = any(weights[name] for name in names if name not in detached)
+        # A weight that grows is an array, whose value is not known here.
+        on = {n for n, w in weights.items() if isinstance(w, jax.Array) or w}
+        train_context = train and not on.issubset(getattr(self.head, "detached", ()))
         losses, latent = {}, None
-        if self.latent is not None and trained:
+        if self.latent is not None:
             latent, *losses["latent"] = self.latent(
                 batch.observation.proprio[:, -1],
                 batch.action,
                 batch.action_mask,
-                train=train,
+                train=train_context,
             )
         context = self(
-            batch.observation, batch.task, train=train and trained, latent=latent
+            batch.observation, batch.task, train=train_context, latent=latent
         )
         losses |= self._head_losses(context, batch, train=train)
         for module in modules:
-            losses[module.loss_name] = module.loss(context, batch.labels, train=train)
+            labels = self._label_features(module, batch.labels, train=train)
+            losses[module.loss_name] = module.loss(context, labels, train=train)
         total = jnp.zeros(batch.action.shape[0])
         metrics = {}
         for name, (loss, extra) in losses.items():
-            if weights[name]:
+            if name in on:
                 total = total + weights[name] * loss
                 metrics |= {f"{name}/{key}": value for key, value in extra.items()}
         return total, metrics
@@ -184,6 +225,24 @@ class Policy(nn.Module):
     ) -> Float[Array, "b c a"]:
         """A chunk of normalized actions."""
         return self.head.sample(self(observation, task), rng)
+
+    def diagnose(
+        self, observation: Observation, task: Task, rng: Key[Array, ""]
+    ) -> dict[str, Any]:
+        """What the policy does, and what it looks at while it does it.
+
+        Returns:
+            `action [b c a]`, normalized; `maps`, camera to the attention maps of the
+            present frame, `[b h w]` or `[b k h w]`; and what the attention modules add:
+            those with points `points [b k 2]` and `future_points [b c k 2]`.
+        """
+        context = self(observation, task)
+        maps = {camera: value[:, -1] for camera, value in context.maps.items()}
+        found = {"action": self.head.sample(context, rng), "maps": maps}
+        for module in self.attention:
+            if hasattr(module, "diagnose"):
+                found |= module.diagnose(context)
+        return found
 
     def explain(
         self, observation: Observation, task: Task, rng: Key[Array, ""]

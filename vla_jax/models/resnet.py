@@ -69,7 +69,11 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, image: Float[Array, "n h w 3"], *, train: bool, last: str | None = None
+        self,
+        image: Float[Array, "n h w 3"],
+        *,
+        train: bool,
+        levels: tuple[str, ...] = (),
     ) -> Levels:
         """Levels "stem" (after pooling), "layer1" ... `[n h' w' d]`, strides 4 to 32.
 
@@ -77,24 +81,24 @@ class ResNet(nn.Module):
             image: pixels scaled to -1..1; mean and deviation of ImageNet are applied
                 here.
             train: not used; the norms do the same in training.
-            last: stop earlier than the field of this name says.
+            levels: stop after the last of these; empty for all.
 
         Raises:
             ValueError: an unknown depth, norm or level.
         """
         del train
-        last = self.last if last is None else last
-        _check(self.depth, self.norm, self.last, last)
+        _check(self.depth, self.norm, self.last, *levels)
+        last = max(LEVELS.index(level) for level in levels or (self.last,))
         mean, std = jnp.array(_MEAN), jnp.array(_STD)
         x = ((image + 1) / 2 - mean[None, None, None]) / std[None, None, None]
         x = _convolve(self.width, 7, 2, "stem_conv")(x)
         x = nn.relu(make_norm(self.norm, "stem_norm")(x))
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # pads with -inf
-        levels = {"stem": x}
+        found = {"stem": x}
         block = _Bottleneck if self.depth in BOTTLENECK else _Basic
         for number, count in enumerate(STAGES[self.depth], start=1):
             level = f"layer{number}"
-            if LEVELS.index(level) > LEVELS.index(last):
+            if number > last:
                 break
             for index in range(count):
                 x = block(
@@ -103,8 +107,8 @@ class ResNet(nn.Module):
                     norm=self.norm,
                     name=f"{level}_{index}",
                 )(x)
-            levels[level] = x
-        return levels
+            found[level] = x
+        return found
 
 
 class _Basic(nn.Module):

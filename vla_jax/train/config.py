@@ -53,6 +53,8 @@ class Phase(NamedTuple):
         loss_weights: loss name -> weight or `Ramp`, 1 where absent.
         freeze: patterns of what must not change, see `train/paths.py`.
         optimizer: fields of the optimizer section that differ in this phase.
+        from_average: start from the averaged parameters, those that are served, so that
+            a part that this phase freezes stays what the phase before has delivered.
         start: step at which it begins; derived.
     """
 
@@ -61,6 +63,7 @@ class Phase(NamedTuple):
     loss_weights: Weights = _NONE
     freeze: Sequence[str] = ()
     optimizer: Mapping[str, Any] = _NONE
+    from_average: bool = False
     start: int = 0
 
     @property
@@ -125,6 +128,11 @@ def make_phases(train: Mapping[str, Any]) -> tuple[Phase, ...]:
         if not isinstance(entry["steps"], int) or entry["steps"] < 1:
             raise ValueError(
                 f"{place}.steps is {entry['steps']!r}; expected a positive integer."
+            )
+        if entry.get("from_average") and not (phases and train.get("ema_decay")):
+            raise ValueError(
+                f"{place}.from_average needs a phase before it and train.ema_decay "
+                f"above 0; ema_decay is {train.get('ema_decay')}."
             )
         weights = {**train.get("loss_weights", {}), **entry.get("loss_weights", {})}
         weights = read_weights(weights, entry["steps"], f"{place}.loss_weights")

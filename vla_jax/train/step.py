@@ -75,6 +75,8 @@ def init_state(
 def start_phase(optimizer: Optimizer, state: TrainState, *, ema: bool) -> TrainState:
     """Enters the next phase: parameters stay, what was made from their past does not.
 
+    A phase that starts from the average is given it as `state.params`.
+
     The optimizer state is new and the average starts again at the parameters, so that a
     part that the new phase freezes is the same in both: what is trained on top of a
     frozen part is then also served on top of exactly that part.

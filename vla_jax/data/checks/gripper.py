@@ -67,7 +67,7 @@ def _check_middle(index: Index) -> Finding | None:
         "gripper range",
         f"In {share:.0%} of the steps the gripper is told a number between "
         f"{_BETWEEN[0]} and {_BETWEEN[1]}, neither open nor closed.",
-        "Gripper events take up to 0.5 for closed: where such a number leaves the "
+        "Gripper events take 0.5 and more for open: where such a number leaves the "
         "gripper as it is, repeat the last clear command in the standardize function.",
     )
 
@@ -161,5 +161,5 @@ def _events(sample: Sample, episode: int) -> list[tuple[int, bool]]:
     """Steps at which the gripper changes for good, and whether it then closes."""
     steps = sample.steps(episode)
     at = np.flatnonzero(sample.index.next_event[steps] == 0)
-    closes = sample.index.action[steps, -1][at] <= 0.5
+    closes = sample.index.action[steps, -1][at] < 0.5
     return list(zip(at.tolist(), closes.tolist(), strict=True))
