@@ -132,7 +132,9 @@ def _first_phase(config, mesh, metadata, batch: Batch) -> tuple[Callable, TrainS
         return init_state(optimizer, draw(batch, root), ema=decay > 0)
 
     shapes = jax.eval_shape(create, batch, root)
-    sharding = state_sharding(mesh, shapes, settings["sharding"])
+    sharding = state_sharding(
+        mesh, shapes, settings["sharding"], min_size=settings["fsdp_min_size"]
+    )
     augment = make_augment(settings["augment"])
     update = jax.jit(
         functools.partial(

@@ -27,13 +27,21 @@ TRAIN_DEFAULTS: dict[str, Any] = dict(
     ema_decay=0.0,  # 0 keeps no average of the parameters
     mesh={},  # sizes of (replica, data, fsdp, tensor), see `make_mesh`
     sharding=(),  # (pattern, spec) pairs, see `state_sharding`
+    fsdp_min_size=2**16,  # elements below which an array is not split over `fsdp`
     augment={},  # see `models/augment.py`
     compile_cache="",  # folder of compiled programs; "" compiles anew
     tensorboard=True,
     wandb=False,
 )
 
-_LEAST = dict(log_every=1, save_every=1, eval_every=0, eval_batches=1, accumulate=1)
+_LEAST = dict(
+    log_every=1,
+    save_every=1,
+    eval_every=0,
+    eval_batches=1,
+    accumulate=1,
+    fsdp_min_size=1,
+)
 
 # Read by those who play the policy, `launch/evaluate.py` and `serving/agent.py`.
 EVALUATION_KEYS = ("primary", "horizon", "execute", "ensemble")

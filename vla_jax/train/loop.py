@@ -23,10 +23,11 @@ from vla_jax.train.checkpoint import Checkpointer
 from vla_jax.train.config import Phase, make_phases, resolve
 from vla_jax.train.feed import Feed, make_feed, require_validation
 from vla_jax.train.interrupt import Interrupt
+from vla_jax.train.memory import describe
 from vla_jax.train.metrics import MetricsWriter, Recorder
 from vla_jax.train.optimizer import Optimizer, make_optimizer
 from vla_jax.train.resume import find_start
-from vla_jax.train.sharding import describe, make_mesh, state_sharding
+from vla_jax.train.sharding import make_mesh, state_sharding
 from vla_jax.train.step import (
     Augment,
     TrainState,
@@ -141,7 +142,7 @@ def fit(
         start = find_start(checkpoints, config, feed, resume_step)
         step = start["step"]
         if step >= phases[-1].stop:
-            tqdm.write(f"{workdir} is finished at step {step}; nothing to do")
+            _say(f"{workdir} is finished at step {step}; nothing to do")
             return step
         if settings["eval_every"]:
             require_validation(feed)
@@ -189,9 +190,9 @@ def fit(
             if stopped:
                 break
     if step < phases[-1].stop:
-        tqdm.write(f"interrupted at step {step}; run the same command to continue")
+        _say(f"interrupted at step {step}; run the same command to continue")
     else:
-        tqdm.write(f"finished at step {step}; checkpoints: {checkpoints.folder}")
+        _say(f"finished at step {step}; checkpoints: {checkpoints.folder}")
     return step
 
 
@@ -221,7 +222,10 @@ def _enter_phase(
         return init_state(optimizer, draw(batch, rng), ema=ema)
 
     shapes = jax.eval_shape(create, batch, run.root)
-    sharding = state_sharding(run.mesh, shapes, run.config["train"]["sharding"])
+    settings = run.config["train"]
+    sharding = state_sharding(
+        run.mesh, shapes, settings["sharding"], min_size=settings["fsdp_min_size"]
+    )
     if state is not None:
         # Dropped first, so that the old moments are freed before the new are made.
         state = state.replace(opt_state=None, ema_params=None)
@@ -243,8 +247,8 @@ def _enter_phase(
             out_shardings=sharding,
             compiler_options=_INIT_OPTIONS.get(jax.default_backend()),
         )(batch, run.root)
-    size = describe(run.mesh, shapes, sharding, optimizer.frozen)
-    tqdm.write(f"phase {phase.name}, steps {phase.start} to {phase.stop}: {size}")
+    size = describe(run.mesh, shapes, sharding, optimizer.frozen, batch)
+    _say(f"phase {phase.name}, steps {phase.start} to {phase.stop}: {size}")
     return state, sharding, optimizer
 
 
@@ -265,6 +269,7 @@ def _run_phase(
     """
     settings, recorder = run.config["train"], run.recorder
     weights, decay = dict(phase.loss_weights), settings["ema_decay"]
+    everywhere = NamedSharding(run.mesh, PartitionSpec())
     update = jax.jit(
         functools.partial(
             train_step,
@@ -276,9 +281,11 @@ def _run_phase(
             accumulate=settings["accumulate"],
         ),
         donate_argnums=0,
-        out_shardings=(sharding, NamedSharding(run.mesh, PartitionSpec())),
+        out_shardings=(sharding, everywhere),
     )
-    evaluate = jax.jit(functools.partial(eval_step, run.model, weights))
+    evaluate = jax.jit(
+        functools.partial(eval_step, run.model, weights), out_shardings=everywhere
+    )
     recorder.start_phase(phase.name)
     stop, compiled = False, False
     while step < phase.stop and not stop:
@@ -308,6 +315,12 @@ def _run_phase(
         if check or save:
             recorder.restart_clock()
     return state, step, stop
+
+
+def _say(text: str) -> None:
+    """Prints beside the progress bar, once for all processes."""
+    if jax.process_index() == 0:
+        tqdm.write(text)
 
 
 def _evaluate(run: _Run, evaluate: Callable, state: TrainState) -> dict[str, float]:
