@@ -28,6 +28,15 @@ TRAIN_DEFAULTS: dict[str, Any] = dict(
     mesh={},  # sizes of (replica, data, fsdp, tensor), see `make_mesh`
     sharding=(),  # (pattern, spec) pairs, see `state_sharding`
     fsdp_min_size=2**16,  # elements below which an array is not split over `fsdp`
+    frozen_dtype="",  # precision of frozen parameters, "bfloat16"; "" float32
+    attention_kernel="plain",  # "xla" or, on NVIDIA GPUs, "cudnn"
+    peak_flops=0.0,  # of a device, for MFU; 0 looks it up
+    initial_checkpoint="",  # weights of another run to start from
+    initial_step=None,  # its step; the latest
+    initial_ema=True,  # its averaged parameters, where it has them
+    initial_include=(),  # patterns of what to load; all of it
+    initial_exclude=(),  # patterns of what not to load
+    initial_rename=(),  # (pattern, name here) pairs over names there
     augment={},  # see `models/augment.py`
     compile_cache="",  # folder of compiled programs; "" compiles anew
     tensorboard=True,
@@ -101,6 +110,11 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
             )
     if train["ema_decay"] is None or not 0 <= train["ema_decay"] < 1:
         raise ValueError(f"train.ema_decay is {train['ema_decay']}; expected [0, 1).")
+    if train["frozen_dtype"] not in ("", "bfloat16", "float16", "float32"):
+        raise ValueError(
+            f"train.frozen_dtype is {train['frozen_dtype']!r}; choose 'bfloat16', "
+            "'float16', 'float32' or '' to leave frozen parameters as they are."
+        )
     config = {"evaluation": {}, **config, "train": train}
     make_phases(train)
     try:

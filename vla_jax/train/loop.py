@@ -15,7 +15,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm import tqdm
 
 from vla_jax.models.augment import make_augment
 from vla_jax.models.build import build_model
@@ -23,27 +22,19 @@ from vla_jax.train.checkpoint import Checkpointer
 from vla_jax.train.config import Phase, make_phases, resolve
 from vla_jax.train.feed import Feed, make_feed, require_validation
 from vla_jax.train.interrupt import Interrupt
-from vla_jax.train.memory import describe
 from vla_jax.train.metrics import MetricsWriter, Recorder
-from vla_jax.train.optimizer import Optimizer, make_optimizer
+from vla_jax.train.optimizer import Optimizer
 from vla_jax.train.resume import find_start
-from vla_jax.train.sharding import make_mesh, state_sharding
+from vla_jax.train.sharding import make_mesh
 from vla_jax.train.step import (
     Augment,
     TrainState,
     eval_step,
-    init_state,
-    init_variables,
-    start_phase,
     train_step,
 )
 from vla_jax.types import Batch
 
 OnBatch = Callable[[int, Batch], None]
-
-# On CPU, LLVM spends most of a minute on the random numbers of an initialization that
-# runs once; with less optimization it takes a fifth.
-_INIT_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
 
 
 def train(
@@ -82,7 +73,11 @@ def train(
         return fit(
             config,
             workdir,
-            model=build_model(config["model"], feed.metadata),
+            model=build_model(
+                config["model"],
+                feed.metadata,
+                attention_kernel=config["train"]["attention_kernel"],
+            ),
             augment=make_augment(config["train"]["augment"]),
             feed=feed,
             mesh=mesh,
@@ -142,7 +137,7 @@ def fit(
         start = find_start(checkpoints, config, feed, resume_step)
         step = start["step"]
         if step >= phases[-1].stop:
-            _say(f"{workdir} is finished at step {step}; nothing to do")
+            say(f"{workdir} is finished at step {step}; nothing to do")
             return step
         if settings["eval_every"]:
             require_validation(feed)
@@ -183,73 +178,31 @@ def fit(
         state = None
         for number in range(start["phase"], len(phases)):
             phase = phases[number]
-            state, sharding, optimizer = _enter_phase(run, phase, state, step, first)
+            state, sharding, optimizer = enter_phase(
+                run.config,
+                run.model,
+                run.mesh,
+                phase,
+                state=state,
+                step=step,
+                batch=first,
+                root=run.root,
+                checkpoints=checkpoints,
+            )
+            recorder.start_phase(
+                phase.name,
+                step_at_peak_s(settings, model, mesh, phase, optimizer, state, first),
+            )
             state, step, stopped = _run_phase(
                 run, number, phase, optimizer, sharding, state, step, stream
             )
             if stopped:
                 break
     if step < phases[-1].stop:
-        _say(f"interrupted at step {step}; run the same command to continue")
+        say(f"interrupted at step {step}; run the same command to continue")
     else:
-        _say(f"finished at step {step}; checkpoints: {checkpoints.folder}")
+        say(f"finished at step {step}; checkpoints: {checkpoints.folder}")
     return step
-
-
-def _enter_phase(
-    run: _Run, phase: Phase, state: TrainState | None, step: int, batch: Batch
-) -> tuple[TrainState, TrainState, Optimizer]:
-    """Makes the optimizer of a phase and the state in which it goes on.
-
-    Args:
-        state: from the phase before; None in the first phase of this process.
-        step: updates so far.
-        batch: any batch; a new model is initialized with it.
-
-    Returns:
-        The state, its shardings and the optimizer.
-    """
-    ema = run.config["train"]["ema_decay"] > 0
-    draw = functools.partial(init_variables, run.model, dict(phase.loss_weights))
-    optimizer = make_optimizer(
-        jax.eval_shape(draw, batch, run.root),
-        phase.steps,
-        phase.freeze,
-        **{**run.config["optimizer"], **phase.optimizer},
-    )
-
-    def create(batch, rng):
-        return init_state(optimizer, draw(batch, rng), ema=ema)
-
-    shapes = jax.eval_shape(create, batch, run.root)
-    settings = run.config["train"]
-    sharding = state_sharding(
-        run.mesh, shapes, settings["sharding"], min_size=settings["fsdp_min_size"]
-    )
-    if state is not None:
-        # Dropped first, so that the old moments are freed before the new are made.
-        state = state.replace(opt_state=None, ema_params=None)
-        enter = functools.partial(start_phase, optimizer, ema=ema)
-        state = jax.jit(enter, out_shardings=sharding)(state)
-    elif step:
-        placed = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=place
-            ),
-            shapes,
-            sharding,
-        )
-        state = run.checkpoints.restore(step, placed)
-        run.checkpoints.discard_after(step)
-    else:
-        state = jax.jit(
-            create,
-            out_shardings=sharding,
-            compiler_options=_INIT_OPTIONS.get(jax.default_backend()),
-        )(batch, run.root)
-    size = describe(run.mesh, shapes, sharding, optimizer.frozen, batch)
-    _say(f"phase {phase.name}, steps {phase.start} to {phase.stop}: {size}")
-    return state, sharding, optimizer
 
 
 def _run_phase(
@@ -286,7 +239,6 @@ def _run_phase(
     evaluate = jax.jit(
         functools.partial(eval_step, run.model, weights), out_shardings=everywhere
     )
-    recorder.start_phase(phase.name)
     stop, compiled = False, False
     while step < phase.stop and not stop:
         asked = time.perf_counter()
@@ -315,12 +267,6 @@ def _run_phase(
         if check or save:
             recorder.restart_clock()
     return state, step, stop
-
-
-def _say(text: str) -> None:
-    """Prints beside the progress bar, once for all processes."""
-    if jax.process_index() == 0:
-        tqdm.write(text)
 
 
 def _evaluate(run: _Run, evaluate: Callable, state: TrainState) -> dict[str, float]:

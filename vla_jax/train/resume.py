@@ -22,7 +22,8 @@ MAY_CHANGE = (
     r"data\.(num_threads|prefetch)",
     r"data\.datasets\.\d+\.(path|statistics)",  # the metadata still has to be the same
     r"train\.(steps|log_every|save_every|keep|eval_every|eval_batches)",
-    r"train\.(mesh|sharding|fsdp_min_size|compile_cache|tensorboard|wandb)(\..*)?",
+    r"train\.(mesh|sharding|fsdp_min_size|attention_kernel|peak_flops)(\..*)?",
+    r"train\.(compile_cache|tensorboard|wandb)(\..*)?",
 )
 
 
