@@ -5,7 +5,7 @@ with the layer as first axis. Both hold the same numbers.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,11 +21,9 @@ def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a number is missing, or the layers of a stack differ in shape.
     """
-    if not isinstance(params, Mapping):
-        return params
     numbers = sorted(int(m[1]) for key in params if (m := _ONE.fullmatch(key)))
     tree = {
-        key: stack_layers(value)
+        key: _below(stack_layers, value)
         for key, value in params.items()
         if not _ONE.fullmatch(key)
     }
@@ -36,7 +34,7 @@ def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
             f"Layers {numbers} beside {sorted(tree)} do not make a stack: expected 0 "
             f"to {len(numbers) - 1} and no {SCANNED!r}."
         )
-    layers = [stack_layers(params[f"layer_{number}"]) for number in numbers]
+    layers = [_below(stack_layers, params[f"layer_{number}"]) for number in numbers]
     shapes = [jax.tree.map(np.shape, layer) for layer in layers]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(
@@ -48,17 +46,19 @@ def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
     """Takes every `layers` of a tree apart into `layer_0`, `layer_1`, ..."""
-    if not isinstance(params, Mapping):
-        return params
     tree = {}
     for key, value in params.items():
-        value = unstack_layers(value)
+        value = _below(unstack_layers, value)
         if key != SCANNED:
             tree[key] = value
             continue
         for number in range(len(jax.tree.leaves(value)[0])):
             tree[f"layer_{number}"] = jax.tree.map(lambda x, n=number: x[n], value)
     return tree
+
+
+def _below(convert: Callable, value: Any) -> Any:
+    return convert(value) if isinstance(value, Mapping) else value
 
 
 def _library(leaf: Any):

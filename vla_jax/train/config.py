@@ -4,6 +4,7 @@ A config is a plain nested dict. Misspelled keys are refused with the nearest na
 What a resumed run may change stands in `train/resume.py`.
 """
 
+import ast
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,9 @@ _LEAST = dict(
 # Read by those who play the policy, `launch/evaluate.py` and `serving/agent.py`.
 EVALUATION_KEYS = ("primary", "horizon", "execute", "ensemble")
 
+# Sections of sections that may be given as "name=value,name=value".
+_PAIRS = (("train", "mesh"), ("model", "compute"), ("model", "lora"))
+
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -97,6 +101,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
             that JSON cannot hold.
     """
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    config = _read_pairs(config)
     check_keys(config, SECTIONS, "config", required=SECTIONS[:-1])
     check_keys(config["train"], TRAIN_DEFAULTS, "config.train")
     check_keys(config["optimizer"], _optimizer_fields(), "config.optimizer")
@@ -156,6 +161,34 @@ def make_phases(train: Mapping[str, Any]) -> tuple[Phase, ...]:
             "change the steps of a phase and leave train.steps out."
         )
     return tuple(phases)
+
+
+def _read_pairs(config: dict[str, Any]) -> dict[str, Any]:
+    """Reads `--config.train.mesh=fsdp=4,tensor=2` and the like.
+
+    A flag cannot reach into a section that the config file does not have, so these may
+    be given whole.
+    """
+    for section, key in _PAIRS:
+        value = config.get(section, {}).get(key)
+        if not isinstance(value, str):
+            continue
+        pairs = [pair.partition("=") for pair in value.split(",") if pair]
+        if not all(name and equals for name, equals, _ in pairs):
+            raise ValueError(
+                f"{section}.{key} is {value!r}; expected name=value pairs, joined by "
+                "commas."
+            )
+        fields = {name.strip(): _literal(text) for name, _, text in pairs}
+        config = {**config, section: {**config[section], key: fields}}
+    return config
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _optimizer_fields() -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from vla_jax.train.checkpoint import Checkpointer, write_description
+from vla_jax.train.config import TRAIN_DEFAULTS
 from vla_jax.train.feed import Feed
 
 # Patterns of keys that a resumed run may change.
@@ -53,6 +54,8 @@ def find_start(
     if wanted is not None:
         start = checkpoints.position(wanted)
         before = json.loads((folder / "config.json").read_text())
+        # A field that came later had its default, whatever the run was started with.
+        before["train"] = {**TRAIN_DEFAULTS, **before["train"]}
         require_same(before, config, "config", folder.parent)
         _require_same_tokenizer(folder, feed.tokenizer)
         before = json.loads((folder / "metadata.json").read_text())
