@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import chex
 import numpy as np
@@ -175,9 +176,43 @@ def test_a_signal_to_one_process_saves_the_same_step_in_all(straight):
     np.testing.assert_allclose(losses(workdir)[10], losses(expected)[10], rtol=1e-5)
 
 
+class SimpleDevice(NamedTuple):
+    process_index: int
+    id: int
+
+
+class Placement:
+    """A sharding of four rows over devices of these processes, in these rows."""
+
+    def __init__(self, *rows):
+        self.rows = rows
+
+    def devices_indices_map(self, shape):
+        return {
+            SimpleDevice(process, number): (slice(*rows),)
+            for number, (process, *rows) in enumerate(self.rows)
+        }
+
+
 def test_one_process_loads_the_whole_batch():
     sharding = NamedSharding(make_mesh(), PartitionSpec("data"))
     assert data_share(sharding, 4) == (0, 1)
+
+
+def test_the_rows_of_a_process_need_not_follow_each_other():
+    torus = Placement((1, 0, 1), (0, 1, 2), (1, 2, 3), (0, 3, 4))
+    assert data_share(torus, 4) == (1, 2)
+
+
+def test_processes_with_the_same_rows_load_the_same_part():
+    shared = Placement((0, 2, 4), (1, 2, 4), (2, 0, 2), (3, 0, 2))
+    assert data_share(shared, 4) == (1, 2)
+
+
+def test_processes_that_share_only_some_rows_are_an_error():
+    mixed = Placement((0, 0, 2), (0, 2, 4), (1, 2, 4), (1, 0, 1))
+    with pytest.raises(ValueError, match="share some of their rows and not others"):
+        data_share(mixed, 4)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ def run(axes: dict, devices: list) -> dict:
     config["trunk"] |= dict(width=16, mlp_width=32, num_heads=4)
     config["text"] |= dict(num_layers=0)
     model, root = build(config), jax.random.key(0)
-    batches = [make_batch(number, batch=8) for number in range(10)]
+    batches = [
+        make_batch(number, batch=8, cameras=("primary",)) for number in range(10)
+    ]
     draw = functools.partial(init_variables, model, {})
     optimizer = make_optimizer(
         jax.eval_shape(draw, batches[0], root), 10, learning_rate=3e-3

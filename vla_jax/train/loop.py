@@ -24,6 +24,7 @@ from vla_jax.train.feed import Feed, make_feed, require_validation
 from vla_jax.train.interrupt import Interrupt
 from vla_jax.train.metrics import MetricsWriter, Recorder
 from vla_jax.train.optimizer import Optimizer
+from vla_jax.train.phase import enter_phase, say, step_at_peak_s
 from vla_jax.train.resume import find_start
 from vla_jax.train.sharding import make_mesh
 from vla_jax.train.step import (

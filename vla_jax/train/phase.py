@@ -135,7 +135,7 @@ def step_at_peak_s(
     variables = {"params": state.params, **state.collections}
     flops = count_flops(gradient, variables, batch, rngs)
     say(
-        f"{flops / 1e9:,.1f} GFLOP per step; MFU is of {peak / 1e12:,.1f} TFLOP/s for "
+        f"{flops / 1e9:,.4g} GFLOP per step; MFU is of {peak / 1e12:,.4g} TFLOP/s for "
         f"each {kind}"
     )
     return flops / (peak * mesh.size)

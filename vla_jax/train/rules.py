@@ -15,9 +15,9 @@ from collections.abc import Mapping
 
 from jax.sharding import PartitionSpec
 
-# (pattern of a whole path, mesh axis per array axis counted from the last). Axes in
+# (pattern of a whole path, mesh axes per array axis counted from the last). Axes in
 # front, such as the layers of a scanned stack, are left whole.
-RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+RULES: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...] = (
     # [d heads d/heads], and [heads d/heads d] back.
     (r"(.*/)?(q|k|v|query|key|value)/kernel", ("fsdp", "tensor", None)),
     (r"(.*/)?(q|k|v|query|key|value)/bias", ("tensor", None)),
@@ -26,8 +26,10 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"(.*/)?(mlp_in|mlp_gate|gate|up|fc1)/kernel", ("fsdp", "tensor")),
     (r"(.*/)?(mlp_in|mlp_gate|gate|up|fc1)/bias", ("tensor",)),
     (r"(.*/)?(mlp_out|down|fc2)/kernel", ("tensor", "fsdp")),
-    # The vocabulary is the long axis of a table of tokens.
-    (r"(.*/)?embed\w*/embedding", ("tensor", "fsdp")),
+    # A table of tokens is split by rows alone. Devices look up what they hold and sum,
+    # which moves the tokens of a batch; split by features, as wide as the batch is, it
+    # would be copied whole to every device.
+    (r"(.*/)?embed\w*/embedding", (("fsdp", "tensor"), None)),
 )
 
 
@@ -48,27 +50,38 @@ def default_spec(
 
     Returns:
         The axes of the first rule whose pattern and number of axes fit, as far as they
-        divide the array. What no rule splits over `fsdp` is split there along its
-        largest axis that divides.
+        divide the array. A large array that no rule splits over `fsdp` is split there
+        along its largest axis that divides.
     """
-    spec = list(_rule(path, len(shape)))
-    for axis, name in enumerate(spec):
-        parts = 1 if name is None else mesh_shape[name]
-        small = name == "fsdp" and math.prod(shape) < min_size
-        if parts == 1 or small or shape[axis] % parts:
-            spec[axis] = None
-    parts = mesh_shape["fsdp"]
-    if parts > 1 and "fsdp" not in spec and math.prod(shape) >= min_size:
-        free = [a for a, n in enumerate(shape) if spec[a] is None and n % parts == 0]
+    large = math.prod(shape) >= min_size
+
+    def parts(names):
+        return math.prod(mesh_shape[name] for name in names)
+
+    spec = []
+    for length, names in zip(shape, _rule(path, len(shape)), strict=True):
+        names = [n for n in names if mesh_shape[n] > 1 and (large or n != "fsdp")]
+        while length % parts(names):
+            names.pop()
+        spec.append(names)
+    if large and mesh_shape["fsdp"] > 1 and not any("fsdp" in names for names in spec):
+        size = mesh_shape["fsdp"]
+        free = [a for a, n in enumerate(shape) if not spec[a] and n % size == 0]
         if free:
-            spec[max(free, key=lambda axis: shape[axis])] = "fsdp"
-    while spec and spec[-1] is None:
+            spec[max(free, key=lambda axis: shape[axis])] = ["fsdp"]
+    while spec and not spec[-1]:
         spec.pop()
-    return PartitionSpec(*spec)
+    return PartitionSpec(
+        *[tuple(names) if len(names) > 1 else "".join(names) or None for names in spec]
+    )
 
 
-def _rule(path: str, num_axes: int) -> tuple[str | None, ...]:
+def _rule(path: str, num_axes: int) -> list[tuple[str, ...]]:
+    """The mesh axes of every array axis, none where no rule fits."""
     for pattern, spec in RULES:
         if len(spec) <= num_axes and re.fullmatch(pattern, path):
-            return (None,) * (num_axes - len(spec)) + spec
-    return (None,) * num_axes
+            named = [
+                (names,) if isinstance(names, str) else names or () for names in spec
+            ]
+            return [()] * (num_axes - len(spec)) + named
+    return [()] * num_axes
