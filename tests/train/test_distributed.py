@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tests import fake
 from vla_jax.train.checkpoint import restore_variables, saved_steps
-from vla_jax.train.distributed import data_share, in_cluster, processes
+from vla_jax.train.distributed import data_share, in_cluster, processes, slurm_devices
 from vla_jax.train.sharding import make_mesh
 
 SCRIPT = Path(__file__).with_name("train_hosts.py")
@@ -241,6 +241,21 @@ def test_processes_that_share_only_some_rows_are_an_error():
 )
 def test_a_cluster_is_told_by_its_environment(environment, expected):
     assert in_cluster(environment) == expected
+
+
+@pytest.mark.parametrize(
+    "tasks, gpus, expected",
+    [
+        ("1(x4)", "8", list(range(8))),
+        ("1", "2", [0, 1]),
+        ("8(x2)", "8", None),
+        ("1(x2),2", "2", None),
+        ("1(x4)", "", None),
+    ],
+)
+def test_a_task_alone_on_its_node_gets_all_of_its_gpus(tasks, gpus, expected):
+    environment = {"SLURM_STEP_TASKS_PER_NODE": tasks, "SLURM_GPUS_ON_NODE": gpus}
+    assert slurm_devices(environment) == expected
 
 
 @pytest.mark.parametrize(

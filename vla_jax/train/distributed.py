@@ -8,6 +8,7 @@ heartbeat does. A process that fails leaves at once instead of waiting for the r
 
 import contextlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -66,9 +67,12 @@ def processes(
             coordinator or None,
             num_processes if any(given) else None,
             process_id if any(given) else None,
+            None if any(given) else slurm_devices(),
             cluster_detection_method="deactivate" if any(given) else None,
             initialization_timeout=_GIVE_UP,
             heartbeat_timeout_seconds=heartbeat_timeout_s,
+            # Of a process that is done, for others that are not.
+            shutdown_timeout_seconds=max(heartbeat_timeout_s, 60),
         )
     except ValueError as error:
         raise ValueError(
@@ -91,6 +95,19 @@ def in_cluster(environment: Mapping[str, str] = os.environ) -> bool:
         return False
     # JAX sets the variable itself where it sees no TPU; `import jax` has run.
     return "TPU_SKIP_MDS_QUERY" not in environment
+
+
+def slurm_devices(environment: Mapping[str, str] = os.environ) -> list[int] | None:
+    """The GPUs of a SLURM task that is alone on its node: all of them.
+
+    JAX gives each task the one GPU with its number, which suits a task per GPU; None
+    leaves it at that.
+    """
+    tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", "")
+    gpus = environment.get("SLURM_GPUS_ON_NODE", "")
+    if re.fullmatch(r"1(\(x\d+\))?", tasks) and gpus.isdigit():
+        return list(range(int(gpus)))
+    return None
 
 
 def data_share(sharding: Sharding, batch_size: int) -> tuple[int, int]:
