@@ -26,9 +26,9 @@ RULES: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...] = (
     (r"(.*/)?(mlp_in|mlp_gate|gate|up|fc1)/kernel", ("fsdp", "tensor")),
     (r"(.*/)?(mlp_in|mlp_gate|gate|up|fc1)/bias", ("tensor",)),
     (r"(.*/)?(mlp_out|down|fc2)/kernel", ("tensor", "fsdp")),
-    # A table of tokens is split by rows alone. Devices look up what they hold and sum,
-    # which moves the tokens of a batch; split by features, as wide as the batch is, it
-    # would be copied whole to every device.
+    # A table of tokens is split by rows alone: devices look up what they hold, and sum.
+    # Split by features over axes that share the batch as well, its gradient makes XLA
+    # copy the tokens of the batch to every device.
     (r"(.*/)?embed\w*/embedding", (("fsdp", "tensor"), None)),
 )
 
