@@ -18,6 +18,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
+from vla_jax.names import did_you_mean
+
 MODES = ("auto", "on", "off")
 _GIVE_UP = 300  # seconds to wait for processes that do not come at the start
 
@@ -50,7 +52,7 @@ def processes(
             nothing tells who the others are.
     """
     if mode not in MODES:
-        raise ValueError(f"Unknown mode {mode!r} of --distributed; choose {MODES}.")
+        raise ValueError(f"Unknown mode {mode!r}; {did_you_mean(mode, MODES)}")
     given = [bool(coordinator), num_processes > 0, process_id >= 0]
     if any(given) and not all(given):
         raise ValueError(
