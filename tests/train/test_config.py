@@ -26,6 +26,22 @@ def test_defaults_are_filled_in_and_tuples_become_lists():
     assert resolved["data"]["datasets"] == [dict(path="a", spec="s")]
 
 
+def test_sections_may_be_given_as_pairs():
+    given = config(mesh="fsdp=4,tensor=-1")
+    given["model"] |= dict(compute="dtype=bfloat16,scan=True", lora="rank=4,alpha=8.0")
+    resolved = resolve(given)
+    assert resolved["train"]["mesh"] == dict(fsdp=4, tensor=-1)
+    assert resolved["model"]["compute"] == dict(dtype="bfloat16", scan=True)
+    assert resolved["model"]["lora"] == dict(rank=4, alpha=8.0)
+    with pytest.raises(ValueError, match=r"train.mesh is 'fsdp'; expected name=value"):
+        resolve(config(mesh="fsdp"))
+
+
+def test_an_impossible_precision_of_frozen_parts_is_an_error():
+    with pytest.raises(ValueError, match=r"frozen_dtype is 'int8'; choose 'bfloat16'"):
+        resolve(config(frozen_dtype="int8"))
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

@@ -10,10 +10,10 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from tests.train import toy
+from vla_jax.train.memory import bytes_per_device
 from vla_jax.train.optimizer import make_optimizer
 from vla_jax.train.sharding import (
     batch_sharding,
-    bytes_per_device,
     make_mesh,
     state_sharding,
 )

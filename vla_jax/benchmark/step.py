@@ -21,6 +21,7 @@ from vla_jax.benchmark.report import Row
 from vla_jax.compile_cache import use_compile_cache
 from vla_jax.models.augment import make_augment
 from vla_jax.models.build import build_model
+from vla_jax.models.lora import frozen_base
 from vla_jax.train.config import make_phases, resolve
 from vla_jax.train.feed import make_feed
 from vla_jax.train.metrics import MetricsWriter, Recorder
@@ -118,21 +119,28 @@ def _first_phase(config, mesh, metadata, batch: Batch) -> tuple[Callable, TrainS
     settings = config["train"]
     phase = make_phases(settings)[0]
     weights, root = dict(phase.loss_weights), jax.random.key(config["seed"])
-    model = build_model(config["model"], metadata)
+    model = build_model(
+        config["model"], metadata, attention_kernel=settings["attention_kernel"]
+    )
     draw = functools.partial(init_variables, model, weights)
+    variables = jax.eval_shape(draw, batch, root)
     optimizer = make_optimizer(
-        jax.eval_shape(draw, batch, root),
+        variables,
         phase.steps,
-        phase.freeze,
+        [*phase.freeze, *frozen_base(model, variables)],
         **{**config["optimizer"], **phase.optimizer},
     )
     decay = settings["ema_decay"]
 
     def create(batch, root):
-        return init_state(optimizer, draw(batch, root), ema=decay > 0)
+        variables = draw(batch, root)
+        kept = dict(ema=decay > 0, frozen_dtype=settings["frozen_dtype"])
+        return init_state(optimizer, variables, **kept)
 
     shapes = jax.eval_shape(create, batch, root)
-    sharding = state_sharding(mesh, shapes, settings["sharding"])
+    sharding = state_sharding(
+        mesh, shapes, settings["sharding"], min_size=settings["fsdp_min_size"]
+    )
     augment = make_augment(settings["augment"])
     update = jax.jit(
         functools.partial(

@@ -1,6 +1,7 @@
 """From a config to a model: one table of names, nested dicts built inside out."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -22,6 +23,7 @@ from vla_jax.models.gr1 import ArmGripperProprio, GR1Trunk
 from vla_jax.models.image import ConvEncoder, FlatTokens, GridTokens, PointTokens
 from vla_jax.models.language import TextTransformer
 from vla_jax.models.latent import ActionVAE
+from vla_jax.models.lora import LoraModel, make_lora
 from vla_jax.models.mlp_denoiser import MLPDenoiser
 from vla_jax.models.perceiver import PerceiverResampler, ResampledTokens
 from vla_jax.models.policy import Policy
@@ -31,7 +33,7 @@ from vla_jax.models.time_embedding import FourierTime, SinusoidalTime
 from vla_jax.models.trunk import BlockwiseTrunk
 from vla_jax.models.unet import UNet
 from vla_jax.models.vit import CLIPVision, ViT
-from vla_jax.names import did_you_mean
+from vla_jax.names import check_keys, did_you_mean
 
 MODULES: dict[str, type[nn.Module]] = {
     "policy": Policy,
@@ -75,14 +77,24 @@ MODULES: dict[str, type[nn.Module]] = {
 }
 
 
-def build(config: Any) -> Any:
+# What a model computes in, as the section `compute` of its config sets it for every
+# module that has such a field and does not set it itself.
+COMPUTE = ("dtype", "scan", "remat")
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+def build(config: Any, compute: Mapping[str, Any] = _NONE) -> Any:
     """Builds every nested dict that has a `name`; lists become tuples.
+
+    Args:
+        config: a nested dict.
+        compute: fields for every module that has them and whose dict does not.
 
     Raises:
         ValueError: an unknown `name` or field, with the nearest alternatives.
     """
     if isinstance(config, Mapping):
-        fields = {key: build(value) for key, value in config.items()}
+        fields = {key: build(value, compute) for key, value in config.items()}
         if "name" not in fields:
             return fields
         name = fields.pop("name")
@@ -95,18 +107,28 @@ def build(config: Any) -> Any:
                 raise ValueError(
                     f"Module {name!r} has no field {key!r}; {did_you_mean(key, known)}"
                 )
-        return module(**fields)
+        common = {key: value for key, value in compute.items() if key in known}
+        return module(**{**common, **fields})
     if isinstance(config, list | tuple):
-        return tuple(build(value) for value in config)
+        return tuple(build(value, compute) for value in config)
     return config
 
 
-def build_model(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> nn.Module:
+def build_model(
+    config: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    *,
+    attention_kernel: str = "plain",
+) -> nn.Module | LoraModel:
     """Builds `config.model` and checks it against the data it will see.
 
     Args:
-        config: the `model` section as a plain dict.
+        config: the `model` section as a plain dict. Besides what the module takes, it
+            may have `compute`, fields named in `COMPUTE` for all modules, and `lora`,
+            the fields of `Lora`.
         metadata: `Source.metadata()`, or the one stored in a checkpoint.
+        attention_kernel: implementation of attention, for every module that does not
+            name one. It depends on the machine, and `model` has to run on others too.
 
     Raises:
         ValueError: an unknown name or field, or a chunk, action size or vocabulary
@@ -135,7 +157,13 @@ def build_model(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> nn.Mo
             f"model.text.vocab_size is {vocabulary}, but the tokenizer has "
             f"{metadata['vocab_size']} ids."
         )
-    return build(config)
+    compute = config.get("compute", {})
+    check_keys(compute, COMPUTE, "config.model.compute")
+    inner = {k: v for k, v in config.items() if k not in ("compute", "lora")}
+    model = build(inner, {**compute, "attention_kernel": attention_kernel})
+    if config.get("lora"):
+        return LoraModel(model, make_lora(config["lora"]))
+    return model
 
 
 def _leaves(config: Mapping[str, Any], place: str) -> Iterator[tuple[str, str, Any]]:

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vla_jax.models.transformer import Attention
+from vla_jax.models.attention import Attention
 from vla_jax.types import Context
 
 

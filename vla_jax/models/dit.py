@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from vla_jax.models.transformer import attend
+from vla_jax.models.attention import attend
 from vla_jax.types import Context
 
 KeysValues = tuple[Float[Array, "b n h e"], Float[Array, "b n h e"]]

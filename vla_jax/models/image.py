@@ -28,11 +28,13 @@ class ConvEncoder(nn.Module):
         patch: side of the stem's patches, in pixels.
         widths: channels of the stem and of each further stage.
         strides: stride of each stage after the stem.
+        dtype: compute precision; levels are float32 in any case.
     """
 
     patch: int = 4
     widths: tuple[int, ...] = (32, 64, 64)
     strides: tuple[int, ...] = (2, 1)
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(
@@ -66,11 +68,13 @@ class ConvEncoder(nn.Module):
                 size, stride, name = (self.patch,) * 2, self.patch, "stem"
             else:
                 size, stride, name = (3, 3), self.strides[index - 1], f"stage{index}"
-            image = nn.Conv(channels, size, (stride, stride), name=name)(image)
+            image = nn.Conv(
+                channels, size, (stride, stride), dtype=self.dtype, name=name
+            )(image)
             if index == len(self.widths) - 1:
-                image = nn.LayerNorm(name="norm")(image)
+                image = nn.LayerNorm(dtype=self.dtype, name="norm")(image)
             image = nn.relu(image)
-            found[name] = image
+            found[name] = image.astype(jnp.float32)
         return found
 
 
@@ -80,17 +84,21 @@ class GridTokens(nn.Module):
     Attributes:
         level: name of the feature level that is read.
         width: size of a token.
+        dtype: compute precision; tokens are float32 in any case.
     """
 
     level: str
     width: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, levels: Levels, mask: Bool[Array, "b t"]) -> Tokens:
         """Tokens `[b t n d]`; all of a frame are masked where its image is missing."""
         x = pick_level(levels, self.level)
         b, t, h, w = x.shape[:4]
-        x = nn.Dense(self.width, name="project")(x.reshape(b, t, h * w, -1))
+        x = x.reshape(b, t, h * w, -1)
+        x = nn.Dense(self.width, dtype=self.dtype, name="project")(x)
+        x = x.astype(jnp.float32)
         position = self.param(
             "position", nn.initializers.normal(0.02), (h * w, self.width)
         )
@@ -110,21 +118,23 @@ class FlatTokens(nn.Module):
         width: size of a token.
         num_tokens: tokens per frame.
         channels: features kept of every cell.
+        dtype: compute precision; tokens are float32 in any case.
     """
 
     level: str
     width: int
     num_tokens: int = 2
     channels: int = 16
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, levels: Levels, mask: Bool[Array, "b t"]) -> Tokens:
         """Tokens `[b t n d]`; all of a frame are masked where its image is missing."""
-        x = nn.relu(
-            nn.Dense(self.channels, name="reduce")(pick_level(levels, self.level))
-        )
+        x = pick_level(levels, self.level)
+        x = nn.relu(nn.Dense(self.channels, dtype=self.dtype, name="reduce")(x))
         b, t = x.shape[:2]
-        x = nn.Dense(self.num_tokens * self.width, name="read")(x.reshape(b, t, -1))
+        read = nn.Dense(self.num_tokens * self.width, dtype=self.dtype, name="read")
+        x = read(x.reshape(b, t, -1)).astype(jnp.float32)
         x = x.reshape(b, t, self.num_tokens, self.width)
         mask = jnp.broadcast_to(mask[..., None], (b, t, self.num_tokens))
         return Tokens(values=x, mask=mask)

@@ -18,6 +18,7 @@ class TextTransformer(nn.Module):
         num_heads: attention heads.
         length: longest instruction, in tokens.
         dtype: compute precision of the layers.
+        scan, remat, attention_kernel: how the layers are computed, see `Transformer`.
     """
 
     vocab_size: int
@@ -26,6 +27,9 @@ class TextTransformer(nn.Module):
     num_heads: int = 4
     length: int = 32
     dtype: str = "float32"
+    scan: bool = False
+    remat: str = "none"
+    attention_kernel: str = "plain"
 
     @nn.compact
     def __call__(self, task: Task, *, train: bool) -> Tokens:
@@ -48,6 +52,9 @@ class TextTransformer(nn.Module):
                 self.num_heads,
                 4 * self.width,
                 dtype=self.dtype,
+                scan=self.scan,
+                remat=self.remat,
+                attention_kernel=self.attention_kernel,
                 name="transformer",
             )(x, readable, train=train).astype(jnp.float32)
         x = jnp.where(task.token_mask[..., None], x, 0.0)

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from vla_jax.models.attention import attend
 from vla_jax.models.image import Levels, pick_level
-from vla_jax.models.transformer import attend
 from vla_jax.types import Tokens
 
 

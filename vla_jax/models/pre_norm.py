@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from vla_jax.models.transformer import Attention
+from vla_jax.models.attention import Attention
 from vla_jax.names import did_you_mean
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {

@@ -2,6 +2,11 @@
 
 The mask is stated by blocks of tokens with the same reading rights, never by loops over
 token pairs: a block names the blocks that it reads, and time only runs forward.
+
+A stack may be *scanned*: one layer is compiled and run over parameters that lie behind
+each other on a first axis, `layers/...` instead of `layer_0/...`, `layer_1/...`
+(`models/layers.py` converts). It may be *rematerialized*: what the backward pass needs
+is computed again instead of kept.
 """
 
 import dataclasses
@@ -12,6 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
+
+from vla_jax.models.attention import Attention
+from vla_jax.names import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,51 +79,12 @@ def _may_read(reader: Block, read: Block) -> bool:
     return reader.frame is None or read.frame <= reader.frame
 
 
-class Attention(nn.Module):
-    """Multi-head attention with a float32 softmax.
-
-    A reader that may read nothing gets zeros, not the average of everything.
-
-    Attributes:
-        num_heads: heads; the width must be a multiple of it.
-        dtype: compute precision of the projections.
-    """
-
-    num_heads: int
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(
-        self,
-        query: Float[Array, "b q d"],
-        memory: Float[Array, "b n e"],
-        mask: Bool[Array, "#b #q n"],
-    ) -> Float[Array, "b q d"]:
-        width = query.shape[-1]
-        if width % self.num_heads:
-            raise ValueError(f"width {width} is not a multiple of {self.num_heads}.")
-        shape = (self.num_heads, width // self.num_heads)
-
-        def project(name, x):
-            return nn.DenseGeneral(shape, dtype=self.dtype, name=name)(x)
-
-        q, k, v = project("q", query), project("k", memory), project("v", memory)
-        out = attend(q, k, v, mask)
-        return nn.DenseGeneral(width, axis=(-2, -1), dtype=self.dtype, name="out")(out)
-
-
-def attend(
-    q: Float[Array, "b q h e"],
-    k: Float[Array, "b n h e"],
-    v: Float[Array, "b n h e"],
-    mask: Bool[Array, "#b #q n"],
-) -> Float[Array, "b q h e"]:
-    """Attention of every head, softmax in float32; zeros where nothing may be read."""
-    scores = jnp.einsum("bqhe,bnhe->bhqn", q, k) / np.sqrt(q.shape[-1])
-    scores = jnp.where(mask[:, None], scores.astype(jnp.float32), -1e30)
-    weights = jax.nn.softmax(scores)
-    weights = jnp.where(mask.any(-1)[:, None, :, None], weights, 0.0)
-    return jnp.einsum("bhqn,bnhe->bqhe", weights.astype(v.dtype), v)
+# What the backward pass may keep of a layer; None of the others is its input.
+REMAT = {
+    "none": None,  # everything
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # of projections
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class Layer(nn.Module):
@@ -125,6 +94,7 @@ class Layer(nn.Module):
     mlp_width: int
     dropout: float = 0.0
     dtype: str = "float32"
+    attention_kernel: str = "plain"
 
     @nn.compact
     def __call__(
@@ -132,7 +102,10 @@ class Layer(nn.Module):
     ) -> Float[Array, "b n d"]:
         drop = nn.Dropout(self.dropout, deterministic=not train)
         y = nn.LayerNorm(dtype=self.dtype, name="attention_norm")(x)
-        y = Attention(self.num_heads, self.dtype, name="attention")(y, y, mask)
+        attention = Attention(
+            self.num_heads, self.dtype, self.attention_kernel, name="attention"
+        )
+        y = attention(y, y, mask)
         x = x + drop(y)
         y = nn.LayerNorm(dtype=self.dtype, name="mlp_norm")(x)
         y = nn.gelu(nn.Dense(self.mlp_width, dtype=self.dtype, name="mlp_in")(y))
@@ -149,6 +122,9 @@ class Transformer(nn.Module):
         mlp_width: hidden units of each perceptron.
         dropout: rate on residual branches and hidden units.
         dtype: compute precision; parameters stay float32.
+        scan: whether the layers share one compiled body.
+        remat: what the backward pass computes again, one of `REMAT`.
+        attention_kernel: one of `vla_jax.models.attention.IMPLEMENTATIONS`.
     """
 
     num_layers: int
@@ -156,17 +132,38 @@ class Transformer(nn.Module):
     mlp_width: int
     dropout: float = 0.0
     dtype: str = "float32"
+    scan: bool = False
+    remat: str = "none"
+    attention_kernel: str = "plain"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b n d"], mask: Bool[Array, "#b n n"], *, train: bool
     ) -> Float[Array, "b n d"]:
-        for index in range(self.num_layers):
-            x = Layer(
-                self.num_heads,
-                self.mlp_width,
-                self.dropout,
-                self.dtype,
-                name=f"layer_{index}",
-            )(x, mask, train=train)
+        if self.remat not in REMAT:
+            raise ValueError(
+                f"Unknown remat {self.remat!r}; {did_you_mean(self.remat, REMAT)}"
+            )
+
+        def run(layer, x, mask):
+            return layer(x, mask, train=train)
+
+        if self.remat != "none":
+            # Inside of a scan nothing can be merged with the forward pass anyway.
+            run = nn.remat(run, policy=REMAT[self.remat], prevent_cse=not self.scan)
+        fields = (self.num_heads, self.mlp_width, self.dropout)
+        fields = (*fields, self.dtype, self.attention_kernel)
+        if self.scan and self.num_layers:
+            # A scan keeps the type of what it carries.
+            x = x.astype(jnp.result_type(x, self.dtype))
+            x, _ = nn.scan(
+                lambda layer, x, mask: (run(layer, x, mask), None),
+                variable_axes={"params": 0},
+                split_rngs={"params": True, "dropout": True},
+                in_axes=nn.broadcast,
+                length=self.num_layers,
+            )(Layer(*fields, name="layers"), x, mask)
+        else:
+            for index in range(self.num_layers):
+                x = run(Layer(*fields, name=f"layer_{index}"), x, mask)
         return nn.LayerNorm(dtype=self.dtype, name="norm")(x)

@@ -28,6 +28,7 @@ class BlockwiseTrunk(nn.Module):
         dropout: rate inside the layers.
         dtype: compute precision.
         task_groups: names of the groups that describe the task; all others are frames.
+        scan, remat, attention_kernel: how the layers are computed, see `Transformer`.
     """
 
     width: int
@@ -38,6 +39,9 @@ class BlockwiseTrunk(nn.Module):
     dropout: float = 0.0
     dtype: str = "float32"
     task_groups: tuple[str, ...] = ("language",)
+    scan: bool = False
+    remat: str = "none"
+    attention_kernel: str = "plain"
 
     @nn.compact
     def __call__(self, context: Context, *, train: bool) -> Context:
@@ -83,6 +87,9 @@ class BlockwiseTrunk(nn.Module):
             self.mlp_width,
             self.dropout,
             self.dtype,
+            self.scan,
+            self.remat,
+            self.attention_kernel,
             name="transformer",
         )(x, mask, train=train)
         x = x.astype(jnp.float32)

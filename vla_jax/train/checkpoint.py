@@ -99,6 +99,21 @@ class Checkpointer:
         position = ocp.args.JsonSave(dict(position))
         self._manager.save(step, args=ocp.args.Composite(position=position, **items))
 
+    def save_variables(self, step: int, variables: Mapping[str, Any]) -> None:
+        """Writes what a policy is and nothing that training would need to go on.
+
+        Args:
+            step: of the folder.
+            variables: `{"params": ..., other collections}`.
+        """
+        self._manager.wait_until_finished()
+        self._saving = step
+        items = {"params": ocp.args.StandardSave(variables["params"])}
+        others = {k: v for k, v in variables.items() if k != "params"}
+        if others:
+            items["collections"] = ocp.args.StandardSave(others)
+        self._manager.save(step, args=ocp.args.Composite(**items))
+
     def wait(self) -> None:
         """Returns when the last save is on disk."""
         self._manager.wait_until_finished()

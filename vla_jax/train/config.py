@@ -4,6 +4,7 @@ A config is a plain nested dict. Misspelled keys are refused with the nearest na
 What a resumed run may change stands in `train/resume.py`.
 """
 
+import ast
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -30,16 +31,36 @@ TRAIN_DEFAULTS: dict[str, Any] = dict(
     ema_decay=0.0,  # 0 keeps no average of the parameters
     mesh={},  # sizes of (replica, data, fsdp, tensor), see `make_mesh`
     sharding=(),  # (pattern, spec) pairs, see `state_sharding`
+    fsdp_min_size=2**16,  # elements below which an array is not split over `fsdp`
+    frozen_dtype="",  # precision of frozen parameters, "bfloat16"; "" float32
+    attention_kernel="plain",  # "xla" or, on NVIDIA GPUs, "cudnn"
+    peak_flops=0.0,  # of a device, for MFU; 0 looks it up
+    initial_checkpoint="",  # weights of another run to start from
+    initial_step=None,  # its step; the latest
+    initial_ema=True,  # its averaged parameters, where it has them
+    initial_include=(),  # patterns of what to load; all of it
+    initial_exclude=(),  # patterns of what not to load
+    initial_rename=(),  # (pattern, name here) pairs over names there
     augment={},  # see `models/augment.py`
     compile_cache="",  # folder of compiled programs; "" compiles anew
     tensorboard=True,
     wandb=False,
 )
 
-_LEAST = dict(log_every=1, save_every=1, eval_every=0, eval_batches=1, accumulate=1)
+_LEAST = dict(
+    log_every=1,
+    save_every=1,
+    eval_every=0,
+    eval_batches=1,
+    accumulate=1,
+    fsdp_min_size=1,
+)
 
 # Read by those who play the policy, `launch/evaluate.py` and `serving/agent.py`.
 EVALUATION_KEYS = ("primary", "horizon", "execute", "ensemble")
+
+# Sections of sections that may be given as "name=value,name=value".
+_PAIRS = (("train", "mesh"), ("model", "compute"), ("model", "lora"))
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -86,6 +107,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
             that JSON cannot hold.
     """
     config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    config = _read_pairs(config)
     check_keys(config, SECTIONS, "config", required=SECTIONS[:-1])
     check_keys(config["train"], TRAIN_DEFAULTS, "config.train")
     check_keys(config["optimizer"], _optimizer_fields(), "config.optimizer")
@@ -99,6 +121,11 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
             )
     if train["ema_decay"] is None or not 0 <= train["ema_decay"] < 1:
         raise ValueError(f"train.ema_decay is {train['ema_decay']}; expected [0, 1).")
+    if train["frozen_dtype"] not in ("", "bfloat16", "float16", "float32"):
+        raise ValueError(
+            f"train.frozen_dtype is {train['frozen_dtype']!r}; choose 'bfloat16', "
+            "'float16', 'float32' or '' to leave frozen parameters as they are."
+        )
     config = {"evaluation": {}, **config, "train": train}
     make_phases(train)
     try:
@@ -147,6 +174,34 @@ def make_phases(train: Mapping[str, Any]) -> tuple[Phase, ...]:
             "change the steps of a phase and leave train.steps out."
         )
     return tuple(phases)
+
+
+def _read_pairs(config: dict[str, Any]) -> dict[str, Any]:
+    """Reads `--config.train.mesh=fsdp=4,tensor=2` and the like.
+
+    A flag cannot reach into a section that the config file does not have, so these may
+    be given whole.
+    """
+    for section, key in _PAIRS:
+        value = config.get(section, {}).get(key)
+        if not isinstance(value, str):
+            continue
+        pairs = [pair.partition("=") for pair in value.split(",") if pair]
+        if not all(name and equals for name, equals, _ in pairs):
+            raise ValueError(
+                f"{section}.{key} is {value!r}; expected name=value pairs, joined by "
+                "commas."
+            )
+        fields = {name.strip(): _literal(text) for name, _, text in pairs}
+        config = {**config, section: {**config[section], key: fields}}
+    return config
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _optimizer_fields() -> list[str]:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
 from jax.sharding import Mesh
 
 from vla_jax.data.loader import to_device, train_batches, validation_batches
 from vla_jax.data.seen import Seen, seen_after
 from vla_jax.data.source import open_source
 from vla_jax.data.stream_source import StreamSource
+from vla_jax.train.distributed import data_share
 from vla_jax.train.sharding import batch_sharding
 from vla_jax.types import Batch
 
@@ -50,7 +50,8 @@ def make_feed(config: Mapping[str, Any], mesh: Mesh) -> Feed:
     )
     source = open_source(config["data"])
 
-    hosts = dict(host=jax.process_index(), num_hosts=jax.process_count())
+    host, num_hosts = data_share(sharding, config["data"]["batch_size"])
+    hosts = dict(host=host, num_hosts=num_hosts)
     seed, num_batches = config["seed"], config["train"]["eval_batches"]
 
     def train(start: int) -> Iterator[Batch]:

@@ -5,8 +5,8 @@ import signal
 import threading
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
+
+from vla_jax.train.distributed import agree
 
 # Processes agree to stop every so many steps, as they must all save the same one.
 _AGREE_EVERY = 10
@@ -45,7 +45,7 @@ class Interrupt:
             return self._wanted
         if step % _AGREE_EVERY:
             return False
-        return bool(multihost_utils.process_allgather(np.array(self._wanted)).any())
+        return agree(self._wanted)
 
     def _handle(self, number, frame) -> None:
         del number, frame

@@ -15,7 +15,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm import tqdm
 
 from vla_jax.compile_cache import use_compile_cache
 from vla_jax.data.seen import to_line, to_row
@@ -26,26 +25,19 @@ from vla_jax.train.config import Phase, make_phases, resolve
 from vla_jax.train.feed import Feed, make_feed, require_validation
 from vla_jax.train.interrupt import Interrupt
 from vla_jax.train.metrics import MetricsWriter, Recorder
-from vla_jax.train.optimizer import Optimizer, make_optimizer
-from vla_jax.train.pretrained import load_pretrained
+from vla_jax.train.optimizer import Optimizer
+from vla_jax.train.phase import enter_phase, say, step_at_peak_s
 from vla_jax.train.resume import find_start
-from vla_jax.train.sharding import describe, make_mesh, state_sharding
+from vla_jax.train.sharding import make_mesh
 from vla_jax.train.step import (
     Augment,
     TrainState,
     eval_step,
-    init_state,
-    init_variables,
-    start_phase,
     train_step,
 )
 from vla_jax.types import Batch
 
 OnBatch = Callable[[int, Batch], None]
-
-# On CPU, LLVM spends most of a minute on the random numbers of an initialization that
-# runs once; with less optimization it takes a fifth.
-_INIT_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
 
 
 def train(
@@ -84,7 +76,11 @@ def train(
         return fit(
             config,
             workdir,
-            model=build_model(config["model"], feed.metadata),
+            model=build_model(
+                config["model"],
+                feed.metadata,
+                attention_kernel=config["train"]["attention_kernel"],
+            ),
             augment=make_augment(config["train"]["augment"]),
             feed=feed,
             mesh=mesh,
@@ -138,7 +134,7 @@ def fit(
         start = find_start(checkpoints, config, feed, resume_step)
         step = start["step"]
         if step >= phases[-1].stop:
-            tqdm.write(f"{workdir} is finished at step {step}; nothing to do")
+            say(f"{workdir} is finished at step {step}; nothing to do")
             return step
         if settings["eval_every"]:
             require_validation(feed)
@@ -179,72 +175,31 @@ def fit(
         state = None
         for number in range(start["phase"], len(phases)):
             phase = phases[number]
-            state, sharding, optimizer = _enter_phase(run, phase, state, step, first)
+            state, sharding, optimizer = enter_phase(
+                run.config,
+                run.model,
+                run.mesh,
+                phase,
+                state=state,
+                step=step,
+                batch=first,
+                root=run.root,
+                checkpoints=checkpoints,
+            )
+            recorder.start_phase(
+                phase.name,
+                step_at_peak_s(settings, model, mesh, phase, optimizer, state, first),
+            )
             state, step, stopped = _run_phase(
                 run, number, phase, optimizer, sharding, state, step, stream
             )
             if stopped:
                 break
     if step < phases[-1].stop:
-        tqdm.write(f"interrupted at step {step}; run the same command to continue")
+        say(f"interrupted at step {step}; run the same command to continue")
     else:
-        tqdm.write(f"finished at step {step}; checkpoints: {checkpoints.folder}")
+        say(f"finished at step {step}; checkpoints: {checkpoints.folder}")
     return step
-
-
-def _enter_phase(
-    run: _Run, phase: Phase, state: TrainState | None, step: int, batch: Batch
-) -> tuple[TrainState, TrainState, Optimizer]:
-    """Makes the optimizer of a phase and the state in which it goes on.
-
-    Args:
-        state: from the phase before; None in the first phase of this process.
-        step: updates so far.
-        batch: any batch; a new model is initialized with it.
-
-    Returns:
-        The state, its shardings and the optimizer.
-    """
-    ema = run.config["train"]["ema_decay"] > 0
-    draw = functools.partial(init_variables, run.model, dict(phase.loss_weights))
-    optimizer = make_optimizer(
-        jax.eval_shape(draw, batch, run.root),
-        phase.steps,
-        phase.freeze,
-        **{**run.config["optimizer"], **phase.optimizer},
-    )
-
-    def create(batch, rng):
-        return init_state(optimizer, draw(batch, rng), ema=ema)
-
-    shapes = jax.eval_shape(create, batch, run.root)
-    sharding = state_sharding(run.mesh, shapes, run.config["train"]["sharding"])
-    if state is not None:
-        params = state.ema_params if phase.from_average else state.params
-        # Dropped first, so that the old moments are freed before the new are made.
-        state = state.replace(params=params, opt_state=None, ema_params=None)
-        enter = functools.partial(start_phase, optimizer, ema=ema)
-        state = jax.jit(enter, out_shardings=sharding)(state)
-    elif step:
-        placed = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=place
-            ),
-            shapes,
-            sharding,
-        )
-        state = run.checkpoints.restore(step, placed)
-        run.checkpoints.discard_after(step)
-    else:
-        state = jax.jit(
-            create,
-            out_shardings=sharding,
-            compiler_options=_INIT_OPTIONS.get(jax.default_backend()),
-        )(batch, run.root)
-        state = load_pretrained(run.model, state, sharding, run.config["train"]["load"])
-    size = describe(run.mesh, shapes, sharding, optimizer.frozen)
-    tqdm.write(f"phase {phase.name}, steps {phase.start} to {phase.stop}: {size}")
-    return state, sharding, optimizer
 
 
 def _run_phase(
@@ -264,6 +219,7 @@ def _run_phase(
     """
     settings, recorder = run.config["train"], run.recorder
     weights, decay = dict(phase.loss_weights), settings["ema_decay"]
+    everywhere = NamedSharding(run.mesh, PartitionSpec())
     update = jax.jit(
         functools.partial(
             train_step,
@@ -275,10 +231,11 @@ def _run_phase(
             accumulate=settings["accumulate"],
         ),
         donate_argnums=0,
-        out_shardings=(sharding, NamedSharding(run.mesh, PartitionSpec())),
+        out_shardings=(sharding, everywhere),
     )
-    evaluate = jax.jit(functools.partial(eval_step, run.model, weights))
-    recorder.start_phase(phase.name)
+    evaluate = jax.jit(
+        functools.partial(eval_step, run.model, weights), out_shardings=everywhere
+    )
     stop, compiled = False, False
     while step < phase.stop and not stop:
         asked = time.perf_counter()
@@ -315,8 +272,7 @@ def _report_seen(run: _Run, step: int) -> None:
     entries = run.feed.seen(step)
     if entries:
         run.recorder.write(step, to_row(entries))
-        if not jax.process_index():
-            tqdm.write(f"step {step}, {to_line(entries)}")
+        say(f"step {step}, {to_line(entries)}")
 
 
 def _evaluate(run: _Run, evaluate: Callable, state: TrainState) -> dict[str, float]:

@@ -113,7 +113,7 @@ class Recorder:
         self._log_every = log_every
         self._queue: deque = deque()
         self._window: list = []
-        self._phase = ""
+        self._phase, self._step_at_peak_s = "", None
         self._bar = tqdm(
             total=num_steps,
             initial=step,
@@ -128,9 +128,14 @@ class Recorder:
         """Leaves the time since the last row (compilation, evaluation) out of rates."""
         self._since, self._waited = time.perf_counter(), 0.0
 
-    def start_phase(self, name: str) -> None:
-        """Names the phase that the following rows belong to."""
-        self._phase = name
+    def start_phase(self, name: str, step_at_peak_s: float | None = None) -> None:
+        """Names the phase that the following rows belong to.
+
+        Args:
+            step_at_peak_s: seconds that the model's operations of a step would take at
+                the peak of the devices; rows then tell the share that was reached.
+        """
+        self._phase, self._step_at_peak_s = name, step_at_peak_s
         self._bar.set_description(name)
 
     def push(
@@ -208,9 +213,12 @@ class Recorder:
         row["examples_per_s"] = sum(examples) / seconds
         row["images_per_s"] = sum(images) / seconds
         row["data_wait"] = self._waited / seconds  # share of the time
+        postfix = f"loss {row['loss']:.4g}, {row['images_per_s']:.0f} images/s"
+        if self._step_at_peak_s is not None:
+            row["mfu"] = len(steps) * self._step_at_peak_s / seconds
+            postfix += f", MFU {100 * row['mfu']:.1f} %"
         self.write(steps[-1], row)
-        rate = row["images_per_s"]
-        self._bar.set_postfix_str(f"loss {row['loss']:.4g}, {rate:.0f} images/s", False)
+        self._bar.set_postfix_str(postfix, False)
         self._window.clear()
         self._since, self._waited = now, 0.0
 

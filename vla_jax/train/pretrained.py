@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 from tqdm import tqdm
 
+from vla_jax.models.lora import LoraModel
 from vla_jax.models.resnet_weights import load_resnet
 from vla_jax.models.tower_weights import load_clip_text, load_clip_vision, load_vit
 from vla_jax.names import check_keys, did_you_mean
@@ -29,7 +30,7 @@ LOADERS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def load_pretrained(
-    model: nn.Module,
+    model: nn.Module | LoraModel,
     state: TrainState,
     sharding: TrainState,
     settings: Mapping[str, Mapping[str, Any]],
@@ -46,7 +47,7 @@ def load_pretrained(
     Raises:
         ValueError: an unknown part or kind, or a file that does not fit.
     """
-    parts = dict(_parts(model))
+    parts = dict(_parts(model.model if isinstance(model, LoraModel) else model))
     for name, fields in settings.items():
         place = f"train.load.{name}"
         required = ("kind", "path")

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from vla_jax.train.checkpoint import Checkpointer, write_description
+from vla_jax.train.config import TRAIN_DEFAULTS
 from vla_jax.train.feed import Feed
 
 # Patterns of keys that a resumed run may change.
@@ -22,7 +23,8 @@ MAY_CHANGE = (
     r"data\.(num_threads|prefetch)",
     r"data\.datasets\.\d+\.(path|statistics)",  # the metadata still has to be the same
     r"train\.(steps|log_every|save_every|keep|eval_every|eval_batches)",
-    r"train\.(mesh|sharding|compile_cache|tensorboard|wandb)(\..*)?",
+    r"train\.(mesh|sharding|fsdp_min_size|attention_kernel|peak_flops)(\..*)?",
+    r"train\.(compile_cache|tensorboard|wandb)(\..*)?",
 )
 
 # Why a key may not change, where one may wonder.
@@ -61,6 +63,8 @@ def find_start(
     if wanted is not None:
         start = checkpoints.position(wanted)
         before = json.loads((folder / "config.json").read_text())
+        # A field that came later had its default, whatever the run was started with.
+        before["train"] = {**TRAIN_DEFAULTS, **before["train"]}
         require_same(before, config, "config", folder.parent)
         _require_same_tokenizer(folder, feed.tokenizer)
         before = json.loads((folder / "metadata.json").read_text())

@@ -1,12 +1,12 @@
 """Where arrays live: one mesh, and rules from parameter path to `PartitionSpec`.
 
 The mesh always has the axes (replica, data, fsdp, tensor). A batch is split over the
-first three. A large parameter is split over `fsdp` along its largest divisible axis
-unless a rule says otherwise; its moments and its average lie like the parameter.
+first three. Parameters lie as the table in `rules.py` has them unless `train.sharding`
+says otherwise; their moments and their average lie like the parameter.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vla_jax.names import did_you_mean
 from vla_jax.train.paths import leaf_path, leaf_paths, matches, require_matches
+from vla_jax.train.rules import default_spec
 from vla_jax.train.step import TrainState
 
 AXES = ("replica", "data", "fsdp", "tensor")
@@ -82,7 +83,13 @@ def batch_sharding(mesh: Mesh, batch_size: int, accumulate: int = 1) -> NamedSha
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
-def state_sharding(mesh: Mesh, state: TrainState, rules: Rules = ()) -> TrainState:
+def state_sharding(
+    mesh: Mesh,
+    state: TrainState,
+    rules: Rules = (),
+    *,
+    min_size: int = MIN_FSDP_SIZE,
+) -> TrainState:
     """Gives every leaf of a train state its sharding.
 
     Args:
@@ -91,6 +98,7 @@ def state_sharding(mesh: Mesh, state: TrainState, rules: Rules = ()) -> TrainSta
         rules: `(pattern, spec)` pairs over the paths of parameters and collections; the
             first that matches counts. `spec` holds a mesh axis, a tuple of axes or None
             per array axis, and may be shorter than the array has axes.
+        min_size: elements that an array needs to be split over `fsdp` by default.
 
     Returns:
         A `TrainState` of `NamedSharding`s.
@@ -104,7 +112,12 @@ def state_sharding(mesh: Mesh, state: TrainState, rules: Rules = ()) -> TrainSta
     require_matches([pattern for pattern, _ in rules], paths, "train.sharding")
 
     def place(keys, leaf):
-        return NamedSharding(mesh, _spec(mesh, leaf_path(keys), leaf.shape, rules))
+        path = leaf_path(keys)
+        for pattern, spec in rules:
+            if matches(pattern, path):
+                return NamedSharding(mesh, _checked(mesh, path, leaf.shape, spec))
+        spec = default_spec(mesh.shape, path, leaf.shape, min_size=min_size)
+        return NamedSharding(mesh, spec)
 
     places = {
         leaf_path(keys): (leaf.shape, place(keys, leaf))
@@ -132,51 +145,7 @@ def state_sharding(mesh: Mesh, state: TrainState, rules: Rules = ()) -> TrainSta
     )
 
 
-def bytes_per_device(tree: Any, sharding: Any) -> int:
-    """Memory that the leaves of `tree` take on one device under `sharding`."""
-    sizes = jax.tree.map(
-        lambda leaf, place: (
-            math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        ),
-        tree,
-        sharding,
-    )
-    return sum(jax.tree.leaves(sizes))
-
-
-def describe(
-    mesh: Mesh, state: TrainState, sharding: TrainState, frozen: Callable[[str], bool]
-) -> str:
-    """One line on the size of a run: parameters, state per device, and the mesh."""
-    sizes = [
-        (math.prod(leaf.shape), frozen(leaf_path(keys)))
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(state.params)
-    ]
-    total = sum(size for size, _ in sizes)
-    still = sum(size for size, is_frozen in sizes if is_frozen)
-    memory = bytes_per_device(state, sharding) / 2**20
-    axes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
-    return (
-        f"{total:,} parameters, {still:,} of them frozen; state {memory:,.1f} MiB per "
-        f"device; mesh {axes} of {mesh.devices.flat[0].platform} devices"
-    )
-
-
-def _spec(mesh: Mesh, path: str, shape: tuple[int, ...], rules) -> PartitionSpec:
-    for pattern, spec in rules:
-        if matches(pattern, path):
-            return _checked_spec(mesh, path, shape, spec)
-    size = mesh.shape["fsdp"]
-    if size == 1 or math.prod(shape) < MIN_FSDP_SIZE:
-        return PartitionSpec()
-    divisible = [axis for axis, length in enumerate(shape) if length % size == 0]
-    if not divisible:
-        return PartitionSpec()
-    largest = max(divisible, key=lambda axis: shape[axis])
-    return PartitionSpec(*["fsdp" if a == largest else None for a in range(len(shape))])
-
-
-def _checked_spec(mesh: Mesh, path: str, shape, spec) -> PartitionSpec:
+def _checked(mesh: Mesh, path: str, shape, spec) -> PartitionSpec:
     named = [(names,) if isinstance(names, str) else names or () for names in spec]
     unknown = sorted({name for names in named for name in names} - set(AXES))
     if unknown:

@@ -58,10 +58,22 @@ def init_variables(
 
 
 def init_state(
-    optimizer: Optimizer, variables: Mapping[str, Any], *, ema: bool
+    optimizer: Optimizer,
+    variables: Mapping[str, Any],
+    *,
+    ema: bool,
+    frozen_dtype: str = "",
 ) -> TrainState:
-    """The state before the first step; with `ema` the average starts at the params."""
-    params = variables["params"]
+    """The state before the first step.
+
+    Args:
+        optimizer: of the first phase.
+        variables: from `init_variables`.
+        ema: whether to keep an average, which starts at the parameters.
+        frozen_dtype: precision of the parameters that the phase freezes, such as
+            "bfloat16"; empty to keep them as they are.
+    """
+    params = _cast_frozen(optimizer, variables["params"], frozen_dtype)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         phase_step=jnp.zeros((), jnp.int32),
@@ -72,19 +84,24 @@ def init_state(
     )
 
 
-def start_phase(optimizer: Optimizer, state: TrainState, *, ema: bool) -> TrainState:
+def start_phase(
+    optimizer: Optimizer, state: TrainState, *, ema: bool, frozen_dtype: str = ""
+) -> TrainState:
     """Enters the next phase: parameters stay, what was made from their past does not.
 
     A phase that starts from the average is given it as `state.params`.
 
     The optimizer state is new and the average starts again at the parameters, so that a
     part that the new phase freezes is the same in both: what is trained on top of a
-    frozen part is then also served on top of exactly that part.
+    frozen part is then also served on top of exactly that part. Other arguments as in
+    `init_state`.
     """
+    params = _cast_frozen(optimizer, state.params, frozen_dtype)
     return state.replace(
         phase_step=jnp.zeros((), jnp.int32),
-        opt_state=optimizer.init(state.params),
-        ema_params=jax.tree.map(jnp.copy, state.params) if ema else None,
+        params=params,
+        opt_state=optimizer.init(params),
+        ema_params=jax.tree.map(jnp.copy, params) if ema else None,
     )
 
 
@@ -130,21 +147,9 @@ def train_step(
         noise, dropout, augment_rng = jax.random.split(rng, 3)
         batch = augment(augment_rng, batch)
 
-        def mean_loss(params):
-            (loss, metrics), updated = model.apply(
-                {"params": _stop_frozen(optimizer, params), **collections},
-                batch,
-                train=True,
-                weights=now,
-                rngs={"noise": noise, "dropout": dropout},
-                mutable=list(collections),
-                method="loss",
-            )
-            loss = jnp.mean(loss)
-            metrics = {**jax.tree.map(jnp.mean, metrics), "loss": loss}
-            return loss, (metrics, _keep_frozen(optimizer, collections, updated))
-
-        gradient, aux = jax.grad(mean_loss, has_aux=True)(state.params)
+        variables = {"params": state.params, **collections}
+        rngs = {"noise": noise, "dropout": dropout}
+        gradient, aux = loss_gradient(model, optimizer, now, variables, batch, rngs)
         return gradient, *aux
 
     rng = jax.random.fold_in(rng, state.step)
@@ -175,6 +180,39 @@ def train_step(
         **{f"weight/{name}": now[name] for name in growing},
         "nonfinite": ~(jnp.isfinite(metrics["loss"]) & jnp.isfinite(gradient_norm)),
     }
+
+
+def loss_gradient(
+    model: nn.Module,
+    optimizer: Optimizer,
+    weights: Mapping[str, float | jax.Array],
+    variables: Mapping[str, Any],
+    batch: Batch,
+    rngs: Mapping[str, jax.Array],
+) -> tuple[Any, tuple[Metrics, Any]]:
+    """The gradient of the mean loss over a batch, none for frozen parameters.
+
+    Returns:
+        The gradient, like the parameters; the mean of every metric with `loss`; and the
+        next collections.
+    """
+    collections = {k: v for k, v in variables.items() if k != "params"}
+
+    def mean_loss(params):
+        (loss, metrics), updated = model.apply(
+            {"params": _stop_frozen(optimizer, params), **collections},
+            batch,
+            train=True,
+            weights=weights,
+            rngs=rngs,
+            mutable=list(collections),
+            method="loss",
+        )
+        loss = jnp.mean(loss)
+        metrics = {**jax.tree.map(jnp.mean, metrics), "loss": loss}
+        return loss, (metrics, _keep_frozen(optimizer, collections, updated))
+
+    return jax.grad(mean_loss, has_aux=True)(variables["params"])
 
 
 def eval_step(
@@ -239,6 +277,20 @@ def _split(batch: Batch, count: int) -> Batch:
         )
     return jax.tree.map(
         lambda x: x.reshape(size // count, count, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+
+
+def _cast_frozen(optimizer: Optimizer, params: Any, dtype: str) -> Any:
+    """Frozen floats in `dtype`, and those that train again in float32."""
+    if not dtype:
+        return params
+    return jax.tree_util.tree_map_with_path(
+        lambda keys, leaf: (
+            leaf.astype(dtype if optimizer.frozen(leaf_path(keys)) else jnp.float32)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+            else leaf
+        ),
+        params,
     )
 
 
