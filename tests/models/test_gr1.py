@@ -119,7 +119,7 @@ def test_one_resampler_reads_all_patches_and_the_whole_comes_last():
     np.testing.assert_array_equal(tokens.values[:, :, 3], whole[:, :, 0, 0])
     np.testing.assert_array_equal(tokens.mask, [[[False] * 4, [True] * 4]])
     for cell in ((0, 0), (1, 1)):
-        other = {**levels, "patches": patches.at[0, 1, *cell].add(1.0)}
+        other = {**levels, "patches": patches.at[0, 1, *cell, 0].add(1.0)}
         changed = module.apply(variables, other, mask).values
         assert np.abs(changed - tokens.values)[0, 1, :3].min() > 1e-6
         np.testing.assert_array_equal(changed[0, 0], tokens.values[0, 0])

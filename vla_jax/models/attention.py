@@ -35,7 +35,7 @@ class Attention(nn.Module):
         self,
         query: Float[Array, "b q d"],
         memory: Float[Array, "b n e"],
-        mask: Bool[Array, "#b q n"],
+        mask: Bool[Array, "#b #q n"],
     ) -> Float[Array, "b q d"]:
         width = query.shape[-1]
         if width % self.num_heads:
@@ -54,7 +54,7 @@ def attend(
     q: Float[Array, "b q h e"],
     k: Float[Array, "b n h e"],
     v: Float[Array, "b n h e"],
-    mask: Bool[Array, "#b q n"],
+    mask: Bool[Array, "#b #q n"],
     *,
     implementation: str = "plain",
 ) -> Float[Array, "b q h e"]:

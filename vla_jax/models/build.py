@@ -144,12 +144,11 @@ def build_model(
             raise ValueError(f"{path} is {value}, but {source} is {expected}.")
         if key == "gripper_dims":
             _check_gripper(path, value, metadata)
-    num_datasets = len(metadata["datasets"])
     for path, key, value in _leaves(config, "model"):
-        if key == "num_embodiments" and value < num_datasets:
+        if key == "num_embodiments" and value < len(metadata["datasets"]):
             raise ValueError(
-                f"{path} is {value}, but there are {num_datasets} data sets, each of "
-                "which has prompts of its own."
+                f"{path} is {value}, but there are {len(metadata['datasets'])} data "
+                "sets, each of which has prompts of its own."
             )
     vocabulary = (config.get("text") or {}).get("vocab_size")
     if vocabulary is not None and vocabulary < metadata["vocab_size"]:

@@ -26,6 +26,7 @@ class CLIPText(nn.Module):
             and of length 1. Otherwise all tokens behind the final norm.
         activation: "quick_gelu" in OpenAI's models, "gelu" in most of OpenCLIP's.
         dtype: compute precision of the layers.
+        remat, attention_kernel: how they are computed, see `PreNormStack`.
     """
 
     vocab_size: int = 49408
@@ -37,6 +38,8 @@ class CLIPText(nn.Module):
     pool: bool = True
     activation: str = "quick_gelu"
     dtype: str = "float32"
+    remat: str = "none"
+    attention_kernel: str = "plain"
 
     @nn.compact
     def __call__(self, task: Task, *, train: bool) -> Tokens:
@@ -64,6 +67,8 @@ class CLIPText(nn.Module):
             self.activation,
             epsilon=1e-5,
             dtype=self.dtype,
+            attention_kernel=self.attention_kernel,
+            remat=self.remat,
             name="layers",
         )(x, readable & task.token_mask[:, None], train=train)[-1]
         x = nn.LayerNorm(epsilon=1e-5, name="norm")(x)

@@ -29,7 +29,8 @@ class PromptTrunk(nn.Module):
         num_embodiments: robots that have prompts, one per data set in `data.datasets`.
         num_prompts: learned tokens of each robot.
         num_layers: bidirectional layers.
-        num_heads, mlp_width, dropout, dtype: of these layers.
+        num_heads, mlp_width, dropout, dtype, remat, attention_kernel: of these layers,
+            see `PreNormStack`.
     """
 
     width: int = 1024
@@ -40,6 +41,8 @@ class PromptTrunk(nn.Module):
     mlp_width: int = 4096
     dropout: float = 0.1
     dtype: str = "float32"
+    remat: str = "none"
+    attention_kernel: str = "plain"
 
     @nn.compact
     def __call__(self, context: Context, *, train: bool) -> Context:
@@ -71,6 +74,8 @@ class PromptTrunk(nn.Module):
                 1e-5,
                 self.dropout,
                 self.dtype,
+                self.attention_kernel,
+                self.remat,
                 name="layers",
             )(x, real[:, None], train=train)[-1]
             x = nn.LayerNorm(epsilon=1e-5, name="norm")(x)
@@ -118,6 +123,7 @@ class JointDenoiser(nn.Module):
         hidden_proprio: dimensions of proprio that are shown as zero: those that give
             the gripper away.
         dtype: compute precision of the layers; parameters stay float32.
+        remat, attention_kernel: how they are computed, see `PreNormStack`.
     """
 
     time: nn.Module
@@ -131,6 +137,8 @@ class JointDenoiser(nn.Module):
     dropout: float = 0.1
     hidden_proprio: tuple[int, ...] = ()
     dtype: str = "float32"
+    remat: str = "none"
+    attention_kernel: str = "plain"
 
     def prepare(self, context: Context) -> JointMemory:
         """Tokens, the present proprio and the robot's number.
@@ -185,6 +193,8 @@ class JointDenoiser(nn.Module):
             1e-5,
             self.dropout,
             self.dtype,
+            self.attention_kernel,
+            self.remat,
             name="layers",
         )(x, real[:, None], train=train)[-1]
         x = nn.LayerNorm(epsilon=1e-5, name="norm")(x[:, : self.chunk])

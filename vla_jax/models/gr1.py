@@ -48,6 +48,7 @@ class GR1Trunk(nn.Module):
         keep_history: whether heads get the tokens of all frames; else only those of the
             present one.
         dtype: compute precision.
+        remat, attention_kernel: how the layers are computed, see `PreNormStack`.
     """
 
     width: int = 384
@@ -58,6 +59,8 @@ class GR1Trunk(nn.Module):
     dropout: float = 0.1
     keep_history: bool = False
     dtype: str = "float32"
+    remat: str = "none"
+    attention_kernel: str = "plain"
 
     @nn.compact
     def __call__(self, context: Context, *, train: bool) -> Context:
@@ -92,6 +95,8 @@ class GR1Trunk(nn.Module):
             1e-5,
             self.dropout,
             self.dtype,
+            self.attention_kernel,
+            self.remat,
             name="layers",
         )(x, mask[None] & real[:, None], train=train)[-1]
         x = nn.LayerNorm(epsilon=1e-5, name="norm")(x)
@@ -135,12 +140,18 @@ class ArmGripperProprio(nn.Module):
 
     @nn.compact
     def __call__(self, proprio: Float[Array, "b t p"]) -> Float[Array, "b t d"]:
+        """One token of every frame.
+
+        Raises:
+            ValueError: no dimension is left for the arm, or none for the gripper.
+        """
         if not 0 < self.gripper_dims < proprio.shape[-1]:
             raise ValueError(
                 f"gripper_dims is {self.gripper_dims}, but proprio has "
                 f"{proprio.shape[-1]} dimensions and the arm needs some."
             )
-        arm, gripper = jnp.split(proprio, [-self.gripper_dims], -1)
+        num_arm = proprio.shape[-1] - self.gripper_dims
+        arm, gripper = proprio[..., :num_arm], proprio[..., num_arm:]
         arm = nn.Dense(self.width, name="arm")(arm)
         gripper = nn.Dense(self.width, name="gripper")(gripper)
         both = jnp.concatenate([arm, gripper], -1)

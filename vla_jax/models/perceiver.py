@@ -22,6 +22,7 @@ class PerceiverResampler(nn.Module):
         num_heads: attention heads.
         head_dim: size of a head; need not divide the width.
         dtype: compute precision of the matrix products.
+        attention_kernel: one of `vla_jax.models.attention.IMPLEMENTATIONS`.
     """
 
     num_latents: int = 9
@@ -29,6 +30,7 @@ class PerceiverResampler(nn.Module):
     num_heads: int = 4
     head_dim: int = 128
     dtype: str = "float32"
+    attention_kernel: str = "plain"
 
     @nn.compact
     def __call__(self, x: Float[Array, "n m d"]) -> Float[Array, "n _r d"]:
@@ -53,7 +55,8 @@ class PerceiverResampler(nn.Module):
             memory = jnp.concatenate([norm(x, f"{at}_input_norm"), query], 1)
             q = dense(shape, f"{at}_q")(query)
             k, v = dense(shape, f"{at}_k")(memory), dense(shape, f"{at}_v")(memory)
-            y = attend(q, k, v, jnp.ones((1, 1, memory.shape[1]), bool))
+            everything = jnp.ones((1, 1, memory.shape[1]), bool)
+            y = attend(q, k, v, everything, implementation=self.attention_kernel)
             latent = latent + dense(width, f"{at}_out", (-2, -1))(y)
             y = norm(latent, f"{at}_mlp_norm")
             y = nn.gelu(dense(4 * width, f"{at}_mlp_in")(y), approximate=False)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from vla_jax.models.attention import Attention
+from vla_jax.models.transformer import REMAT
 from vla_jax.names import did_you_mean
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -32,6 +33,7 @@ class PreNormLayer(nn.Module):
         epsilon: of the norms.
         dropout: rate on residual branches.
         dtype: compute precision; parameters and softmax stay float32.
+        attention_kernel: one of `vla_jax.models.attention.IMPLEMENTATIONS`.
     """
 
     num_heads: int
@@ -40,6 +42,7 @@ class PreNormLayer(nn.Module):
     epsilon: float = 1e-6
     dropout: float = 0.0
     dtype: str = "float32"
+    attention_kernel: str = "plain"
 
     @nn.compact
     def __call__(
@@ -59,8 +62,10 @@ class PreNormLayer(nn.Module):
             return nn.Dense(width, dtype=self.dtype, name=name)
 
         y = norm("attention_norm")(x)
-        y = Attention(self.num_heads, self.dtype, name="attention")(y, y, mask)
-        x = x + drop(y)
+        attention = Attention(
+            self.num_heads, self.dtype, self.attention_kernel, name="attention"
+        )
+        x = x + drop(attention(y, y, mask))
         y = dense(self.mlp_width, "mlp_in")(norm("mlp_norm")(x))
         y = dense(x.shape[-1], "mlp_out")(ACTIVATIONS[self.activation](y))
         return x + drop(y)
@@ -71,7 +76,9 @@ class PreNormStack(nn.Module):
 
     Attributes:
         num_layers: depth.
-        num_heads, mlp_width, activation, epsilon, dropout, dtype: of `PreNormLayer`.
+        num_heads, mlp_width, activation, epsilon, dropout, dtype, attention_kernel: of
+            `PreNormLayer`.
+        remat: what the backward pass computes again, one of `transformer.REMAT`.
     """
 
     num_layers: int
@@ -81,12 +88,29 @@ class PreNormStack(nn.Module):
     epsilon: float = 1e-6
     dropout: float = 0.0
     dtype: str = "float32"
+    attention_kernel: str = "plain"
+    remat: str = "none"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b n d"], mask: Bool[Array, "#b #n n"], *, train: bool
     ) -> tuple[Float[Array, "b n d"], ...]:
-        """What every layer gave, float32, the last one last; `(x,)` without layers."""
+        """What every layer gave, float32, the last one last; `(x,)` without layers.
+
+        Raises:
+            ValueError: an unknown `remat` or activation.
+        """
+        if self.remat not in REMAT:
+            raise ValueError(
+                f"Unknown remat {self.remat!r}; {did_you_mean(self.remat, REMAT)}"
+            )
+
+        def run(layer, x, mask):
+            return layer(x, mask, train=train)
+
+        # Only training has a backward pass; a sampler's loop could not hold the other.
+        if train and self.remat != "none":
+            run = nn.remat(run, policy=REMAT[self.remat])
         outputs = []
         for index in range(self.num_layers):
             layer = PreNormLayer(
@@ -96,8 +120,9 @@ class PreNormStack(nn.Module):
                 self.epsilon,
                 self.dropout,
                 self.dtype,
+                self.attention_kernel,
                 name=f"layer_{index}",
             )
-            x = layer(x, mask, train=train)
+            x = run(layer, x, mask)
             outputs.append(x.astype(jnp.float32))
         return tuple(outputs) or (x,)

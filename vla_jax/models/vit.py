@@ -47,6 +47,7 @@ class ViT(nn.Module):
         pixels: key of `PIXELS`.
         epsilon: of the norms; 1e-6 in MAE and timm, 1e-12 in transformers.
         dtype: compute precision of the layers.
+        remat, attention_kernel: how they are computed, see `PreNormStack`.
     """
 
     width: int = 768
@@ -58,6 +59,8 @@ class ViT(nn.Module):
     pixels: str = "imagenet"
     epsilon: float = 1e-6
     dtype: str = "float32"
+    remat: str = "none"
+    attention_kernel: str = "plain"
 
     @nn.compact
     def __call__(self, image: Float[Array, "n h w 3"], *, train: bool) -> Levels:
@@ -87,7 +90,8 @@ class CLIPVision(nn.Module):
     norm that only the class token passes.
 
     Attributes:
-        width, num_layers, num_heads, patch, image_size, levels, dtype: as in `ViT`.
+        width, num_layers, num_heads, patch, image_size, levels, dtype, remat,
+            attention_kernel: as in `ViT`.
         projection: size of the space shared with text; 0 leaves the level out.
         activation: "quick_gelu" in OpenAI's models, "gelu" in most of OpenCLIP's.
         epsilon: of the norms.
@@ -103,6 +107,8 @@ class CLIPVision(nn.Module):
     activation: str = "quick_gelu"
     epsilon: float = 1e-5
     dtype: str = "float32"
+    remat: str = "none"
+    attention_kernel: str = "plain"
 
     @nn.compact
     def __call__(self, image: Float[Array, "n h w 3"], *, train: bool) -> Levels:
@@ -208,6 +214,8 @@ def _layers(
         activation,
         tower.epsilon,
         dtype=tower.dtype,
+        attention_kernel=tower.attention_kernel,
+        remat=tower.remat,
         name="layers",
     )
     return stack(x, jnp.ones((1, 1, x.shape[1]), bool), train=train)
