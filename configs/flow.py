@@ -1,6 +1,7 @@
 """A flow transformer with soft prompts per robot, after X-VLA (Zheng et al., 2025).
 
     python launch/train.py --config=configs/flow.py --workdir=runs/flow
+    python launch/train.py --config=configs/flow.py:refine --workdir=runs/flow_refine
 
 Full size: 24 layers of width 1024 over images, text, prompts and a chunk of 30 noisy
 actions; it predicts the clean chunk. X-VLA sees through Florence-2; here CLIP ViT-L/14
@@ -8,42 +9,54 @@ does, for text as well, from `weights/clip-vit-large-patch14.safetensors` and th
 `weights/clip` with its `vocab.json` and `merges.txt`. The data are the four suites of
 LIBERO; each data set has prompts of its own.
 
-`:small` trains everything from scratch on Meta-World, for two CPU cores; `:debug` is
-tiny. Both read what `launch/quickstart.py` collects.
+The argument is a list of words: `refine` adds the second phase of AnchorRefine, 16
+layers that denoise the residual of the frozen policy; `small` trains everything from
+scratch on Meta-World, for two CPU cores, and `debug` is tiny. Both read what
+`launch/quickstart.py` collects.
 """
 
 import math
 
 from ml_collections import ConfigDict
 
-VARIANTS = ("", "small", "debug")
-WEIGHTS = "weights/clip-vit-large-patch14.safetensors"
+from vla_jax.train.refinement import add_refinement
+
+WORDS = ("small", "debug", "refine")
 
 
-def get_config(variant: str = "") -> ConfigDict:
-    """The config; `:small` is for two CPU cores, `:debug` is tiny."""
-    if variant not in VARIANTS:
-        raise ValueError(f"Unknown variant {variant!r}; choose one of {VARIANTS}.")
-    full, debug = variant == "", variant == "debug"
-    chunk = 30 if full else 8
-    action_dim, gripper_dims = (7, (6,)) if full else (4, (3,))
-    width = 1024 if full else 16 if debug else 128
-    if full:
-        tower = dict(patch=14, width=1024, num_layers=24, num_heads=16)
-        text = dict(width=768, num_layers=12, num_heads=12, projection=768)
-        datasets = (
-            dict(mixture="libero_4_task_suites_no_noops", data_dir="data/libero"),
+def get_config(arg: str = "") -> ConfigDict:
+    """The config that the words of `arg` describe."""
+    words = {word for word in arg.split(",") if word}
+    if not words <= set(WORDS) or {"small", "debug"} <= words:
+        raise ValueError(
+            f"Unknown variant {arg!r}; choose words of {WORDS}, not both sizes."
         )
-    else:
-        tower = dict(patch=24, image_size=96, width=width, num_layers=1, num_heads=4)
-        text = dict(vocab_size=2048, width=width, num_layers=1, num_heads=4, length=16)
-        path = "runs/quickstart/data/metaworld/1.0.0"
-        datasets = (dict(path=path, spec="metaworld"),)
+    debug = "debug" in words
+    full = not debug and "small" not in words
+    width = 1024 if full else 16 if debug else 128
     num_robots = 4 if full else 1
+    chunk = 30 if full else 8
+    image, text = towers(full, width)
+    train = dict(
+        steps=60_000 if full else 2 if debug else 3000,
+        log_every=1 if debug else 50,
+        save_every=1 if debug else 1000,
+        keep=1,
+        eval_every=2 if debug else 500,
+        eval_batches=1 if debug else 4,
+        ema_decay=0.0 if full else 0.995,
+    )
+    if full:
+        path = "weights/clip-vit-large-patch14.safetensors"
+        train["load"] = dict(
+            image_shared=dict(kind="clip_vision", path=path),
+            text=dict(kind="clip_text", path=path),
+        )
+    slow = ("image_shared", "text", "trunk/prompt") if full else ()
     config = dict(
         seed=0,
         data=dict(
-            datasets=datasets,
+            datasets=(LIBERO if full else METAWORLD,),
             cameras=("primary", "wrist"),
             image_size=(224, 224) if full else (96, 96),
             window=1,
@@ -56,71 +69,77 @@ def get_config(variant: str = "") -> ConfigDict:
         ),
         model=dict(
             name="policy",
-            image=dict(shared=dict(name="clip_vision", **tower)),
+            image=dict(shared=image),
             tokens=dict(shared=dict(name="grid", level="patches", width=width)),
-            text=dict(name="clip_text", pool=False, **text),
-            proprio=False,
+            text=text,
+            proprio=False,  # the denoiser reads it
             trunk=dict(
                 name="prompted",
                 width=width,
                 num_embodiments=num_robots,
                 num_prompts=32 if full else 4,
             ),
-            head=dict(
-                name="flow",
-                chunk=chunk,
-                action_dim=action_dim,
-                gripper_dims=gripper_dims,
-                prediction="sample",
-                integrator="fixed_noise",
-                time_law="stratified",
-                denoiser=dict(
-                    name="joint",
-                    time=dict(
-                        name="sinusoidal",
-                        width=32,
-                        min_period=2 * math.pi,
-                        max_period=2 * math.pi * 100,
-                    ),
-                    chunk=chunk,
-                    action_dim=action_dim,
-                    num_embodiments=num_robots,
-                    width=width,
-                    num_layers=24 if full else 1 if debug else 4,
-                    num_heads=16 if full else 4,
-                    mlp_width=4 * width,
-                    hidden_proprio=(6, 7) if full else (3,),
-                ),
-            ),
+            head=head(full, width, num_robots, 24 if full else 1 if debug else 4),
         ),
         optimizer=dict(
             learning_rate=1e-4 if full else 1e-3,
-            warmup_steps=2000 if full else 2 if debug else 100,
+            warmup_steps=2000 if full else 1 if debug else 100,
             weight_decay=0.0,
-            beta2=0.95,
-            learning_rate_scale=(
-                (("image_shared", 0.1), ("text", 0.1), ("trunk/prompt", 0.1))
-                if full
-                else ()
-            ),
+            b2=0.95,
+            learning_rate_scale=tuple((part, 0.1) for part in slow),
         ),
-        train=dict(
-            steps=60_000 if full else 4 if debug else 3000,
-            log_every=2 if debug else 50,
-            save_every=2 if debug else 1000,
-            keep=1,
-            eval_every=2 if debug else 500,
-            eval_batches=1 if debug else 4,
-            ema_decay=0.0 if full else 0.995,
-            load=dict(
-                image_shared=dict(kind="clip_vision", path=WEIGHTS if full else ""),
-                text=dict(kind="clip_text", path=WEIGHTS if full else ""),
-            ),
-        ),
-        evaluation=(
-            dict(primary="agentview", horizon=520, execute=10)
-            if full
-            else dict(primary="topview", horizon=150, execute=4)
-        ),
+        train=train,
+        evaluation=dict(primary="agentview", horizon=520, execute=10)
+        if full
+        else dict(primary="topview", horizon=150, execute=4),
     )
+    if "refine" in words:
+        config = add_refinement(
+            config,
+            head(full, width, num_robots, 16 if full else 1 if debug else 2),
+            steps=80_000 if full else 2 if debug else 1000,
+            fields=dict(scale_residual=True),
+            optimizer=dict(learning_rate=1e-4 if full else 3e-4),
+        )
     return ConfigDict(config)
+
+
+LIBERO = dict(mixture="libero_4_task_suites_no_noops", data_dir="data/libero")
+METAWORLD = dict(path="runs/quickstart/data/metaworld/1.0.0", spec="metaworld")
+
+
+def towers(full: bool, width: int) -> tuple[dict, dict]:
+    """Vision and text tower."""
+    if full:
+        image = dict(patch=14, width=1024, num_layers=24, num_heads=16)
+        text = dict(width=768, num_layers=12, num_heads=12, projection=768)
+    else:
+        layers = dict(width=width, num_layers=1, num_heads=4)
+        image = dict(patch=24, image_size=96, **layers)
+        text = dict(vocab_size=2048, length=16, **layers)
+    return dict(name="clip_vision", **image), dict(name="clip_text", pool=False, **text)
+
+
+def head(full: bool, width: int, num_robots: int, num_layers: int) -> dict:
+    """The anchor, or, as the same with its own layers, a refinement."""
+    sizes = dict(chunk=30 if full else 8, action_dim=7 if full else 4)
+    periods = dict(min_period=2 * math.pi, max_period=2 * math.pi * 100)
+    return dict(
+        name="flow",
+        gripper_dims=(sizes["action_dim"] - 1,),
+        prediction="sample",
+        integrator="fixed_noise",
+        time_law="stratified",
+        denoiser=dict(
+            name="joint",
+            time=dict(name="sinusoidal", width=32, **periods),
+            num_embodiments=num_robots,
+            width=width,
+            num_layers=num_layers,
+            num_heads=16 if full else 4,
+            mlp_width=4 * width,
+            hidden_proprio=(6, 7) if full else (3,),
+            **sizes,
+        ),
+        **sizes,
+    )
