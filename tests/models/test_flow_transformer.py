@@ -101,7 +101,9 @@ def test_embodiment_dense_is_one_matrix_per_robot():
 def test_denoiser_starts_at_zero_and_every_action_reads_every_token():
     context = make_context()
     tokens = Tokens(jnp.ones((3, 4, 8)).at[:, 1].set(0.5), jnp.ones((3, 4), bool))
-    context = context.replace(tokens=tokens.replace(mask=tokens.mask.at[:, 3].set(False)))
+    context = context.replace(
+        tokens=tokens.replace(mask=tokens.mask.at[:, 3].set(False))
+    )
     denoiser = make_denoiser()
     noisy = jax.random.normal(jax.random.key(1), (3, 2, 3))
     time = jnp.full(3, 0.5)

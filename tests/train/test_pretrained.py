@@ -8,9 +8,15 @@ import pytest
 
 from tests.fake_batch import make_batch, policy_config
 from tests.models.test_resnet_weights import state_dict, write
+from tests.models.test_tower_weights import timm_state
+from tests.models.test_tower_weights import write as write_tower
 from vla_jax.models.build import build
+from vla_jax.models.clip_text import CLIPText
 from vla_jax.models.resnet import ResNet
 from vla_jax.models.resnet_weights import load_resnet
+from vla_jax.models.tower_weights import clip_text_names, load_vit
+from vla_jax.models.vit import ViT
+from vla_jax.models.weight_map import _file_shape
 from vla_jax.train.optimizer import make_optimizer
 from vla_jax.train.pretrained import load_pretrained
 from vla_jax.train.sharding import make_mesh, state_sharding
@@ -63,6 +69,46 @@ def test_an_empty_path_loads_nothing(start):
     assert load_pretrained(*start, settings) is start[1]
 
 
+def test_towers_of_images_and_text_come_from_their_files(tmp_path):
+    vit = dict(width=4, num_layers=1, num_heads=2, patch=2, image_size=4)
+    clip = dict(vocab_size=9, width=4, num_layers=1, num_heads=2, length=3)
+    text, image = CLIPText(**clip, projection=4), ViT(**vit)
+    shapes = jax.eval_shape(
+        lambda rng: text.init(rng, make_batch().task, train=False), jax.random.key(0)
+    )["params"]
+    rng = np.random.default_rng(1)
+    theirs = {
+        name: rng.standard_normal(_file_shape(place, array.shape)).astype(np.float32)
+        for place, name in clip_text_names(text).items()
+        for array in [functools.reduce(lambda tree, key: tree[key], place[1:], shapes)]
+    }
+    files = dict(
+        vit=write_tower(tmp_path / "vit.safetensors", timm_state()),
+        clip_text=write_tower(tmp_path / "clip.safetensors", theirs),
+    )
+    config = policy_config() | dict(
+        image=dict(shared=dict(name="vit", **vit)),
+        tokens=dict(shared=dict(name="grid", level="patches", width=8)),
+        text=dict(name="clip_text", projection=4, **clip),
+    )
+    model = build(config)
+    draw = functools.partial(init_variables, model, {})
+    state = jax.eval_shape(draw, make_batch(), jax.random.key(0))
+    optimizer = make_optimizer(state, 10, learning_rate=1.0)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+    state = init_state(optimizer, zeros, ema=False)
+    sharding = state_sharding(make_mesh({}), state, ())
+    settings = dict(
+        image_shared=dict(kind="vit", path=str(files["vit"])),
+        text=dict(kind="clip_text", path=str(files["clip_text"])),
+    )
+    loaded = load_pretrained(model, state, sharding, settings).params
+    expected = load_vit(image, files["vit"])["params"]
+    jax.tree.map(np.testing.assert_array_equal, loaded["image_shared"], expected)
+    table = theirs["text_model.embeddings.token_embedding.weight"]
+    np.testing.assert_array_equal(loaded["text"]["embed"]["embedding"], table)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -70,7 +116,7 @@ def test_an_empty_path_loads_nothing(start):
             dict(image=dict(kind="resnet", path="a")),
             "Unknown part in train.load.image;",
         ),
-        (dict(image_shared=dict(kind="vit", path="a")), "Unknown kind 'vit'"),
+        (dict(image_shared=dict(kind="vti", path="a")), "Unknown kind 'vti'"),
         (
             dict(image_shared=dict(kind="resnet")),
             r"train.load.image_shared lacks \['path",
