@@ -107,6 +107,8 @@ def test_of_a_mixture_one_robot_is_exported(tmp_path):
     policy = Policy.load(tmp_path / "policy", program="live")
     assert policy.schema.dataset == "right"
     assert [d["name"] for d in policy.description["datasets"]] == ["left", "right"]
+    config = json.loads((tmp_path / "policy" / "config.json").read_text())
+    assert [d["embodiment"] for d in config["metadata"]["datasets"]] == [1]
 
 
 def test_an_agent_plays_a_bundle(bundle):

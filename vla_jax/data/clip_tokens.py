@@ -11,6 +11,7 @@ import json
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,10 @@ class CLIPTokenizer:
 
     Attributes:
         vocab_size: number of token ids.
+        normalization: what is done to a text first, in words.
     """
+
+    normalization = "NFC, lower case"
 
     def __init__(self, vocabulary: Mapping[str, int], merges: Sequence[str]):
         """Takes what stands in the files; see `from_folder` and `from_bytes`.
@@ -90,6 +94,20 @@ class CLIPTokenizer:
         """Both files as one, for a checkpoint; the first byte is "{"."""
         fields = {"vocabulary": self._vocabulary, "merges": self._merges}
         return json.dumps(fields, ensure_ascii=False).encode("utf-8")
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "CLIPTokenizer":
+        """Reads what `to_json` gave; raises ValueError where that cannot be it."""
+        if content.get("type") != "clip":
+            raise ValueError(
+                f"The tokenizer is of type {content.get('type')!r}; expected 'clip'."
+            )
+        return cls(content["vocabulary"], content["merges"])
+
+    def to_json(self) -> dict:
+        """All of it, for a bundle."""
+        merges = list(self._merges)
+        return {"type": "clip", "vocabulary": self._vocabulary, "merges": merges}
 
     def __reduce__(self):
         return CLIPTokenizer, (self._vocabulary, self._merges)

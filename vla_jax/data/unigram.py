@@ -28,7 +28,10 @@ class UnigramTokenizer:
 
     Attributes:
         vocab_size: number of token ids.
+        normalization: what is done to a text first, in words.
     """
+
+    normalization = "NFKC, casefold, single spaces"
 
     def __init__(self, pieces: Sequence[tuple[str, float]]):
         """Takes piece and score by id, the special ones and the 256 bytes among them.

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from vla_jax.data.unigram import UnigramTokenizer
 from vla_jax.serving.manifest import check_manifest, write_manifest
 from vla_jax.serving.policy import PROGRAMS, Policy
 from vla_jax.serving.processors import (
     FILES,
+    PortableTokenizer,
     lerobot_name,
     read_statistics,
     read_tokenizer,
@@ -50,7 +50,7 @@ def write_bundle(
     model: Mapping[str, Any],
     metadata: Mapping[str, Any],
     weights: Mapping[str, np.ndarray],
-    tokenizer: UnigramTokenizer,
+    tokenizer: PortableTokenizer,
     program: bytes,
     example: Mapping[str, np.ndarray],
     details: Mapping[str, Any],

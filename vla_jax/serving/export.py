@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vla_jax.data.clip_tokens import CLIPTokenizer
 from vla_jax.data.text import Tokenizer
 from vla_jax.data.unigram import UnigramTokenizer
 from vla_jax.models.build import build_model
@@ -22,6 +23,7 @@ from vla_jax.serving.card import model_card
 from vla_jax.serving.live import make_forward
 from vla_jax.serving.playing import ChunkPlayer
 from vla_jax.serving.policy import Policy
+from vla_jax.serving.processors import PortableTokenizer
 from vla_jax.serving.program import PLATFORMS, export_program, flatten, load_program
 from vla_jax.serving.schema import Schema, pick_dataset
 from vla_jax.train.checkpoint import find_folder, restore_variables, saved_steps
@@ -145,7 +147,8 @@ def export_policy(
         model=config["model"],
         metadata={
             **metadata,
-            "datasets": [entry],
+            # Prompts and the like are found by the place among all data sets.
+            "datasets": [{"embodiment": metadata["datasets"].index(entry), **entry}],
             # Of a mixture, only the one robot that is served.
             **{
                 key: {schema.dataset: metadata[key].get(schema.dataset, empty)}
@@ -167,13 +170,15 @@ def export_policy(
     }
 
 
-def portable_tokenizer(tokenizer: Tokenizer) -> UnigramTokenizer:
+def portable_tokenizer(tokenizer: Tokenizer | CLIPTokenizer) -> PortableTokenizer:
     """The same tokenizer without SentencePiece.
 
     Raises:
         ValueError: it does not give the same ids, because the model is not a unigram
             model as `launch/train_tokenizer.py` trains it.
     """
+    if isinstance(tokenizer, CLIPTokenizer):
+        return tokenizer
     portable = UnigramTokenizer(tokenizer.pieces())
     length = 256
     expected, found = (t.encode(_PHRASES, length) for t in (tokenizer, portable))

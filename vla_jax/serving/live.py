@@ -44,6 +44,8 @@ def make_forward(
     """
     schema = Schema.from_metadata(metadata, dataset)
     entry = pick_dataset(metadata["datasets"], dataset)
+    # A bundle keeps one data set, and the place that it had among all.
+    robot = entry.get("embodiment", metadata["datasets"].index(entry))
     kinds = metadata["normalization"]
     statistics = {
         key: Statistics.from_json(value) for key, value in entry["statistics"].items()
@@ -55,6 +57,7 @@ def make_forward(
         observation = Observation(
             proprio=jnp.pad(proprio, ((0, 0), (0, missing))),
             frame_mask=inputs["frame_mask"],
+            embodiment=jnp.int32(robot),
             **_cameras(inputs, metadata, schema),
         )
         task = Task(tokens=inputs["tokens"], token_mask=inputs["token_mask"])

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vla_jax.data.clip_tokens import CLIPTokenizer
 from vla_jax.data.statistics import Statistics, action_mask
 from vla_jax.data.unigram import UnigramTokenizer
 from vla_jax.serving.schema import Schema
@@ -20,6 +21,8 @@ from vla_jax.serving.tensors import read_tensors, write_tensors
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 TOKENIZER = "tokenizer.json"
+# What a policy takes along; neither needs SentencePiece.
+PortableTokenizer = UnigramTokenizer | CLIPTokenizer
 _PRE_STATE = "policy_preprocessor_step_2_normalize.safetensors"
 _POST_STATE = "policy_postprocessor_step_0_unnormalize.safetensors"
 FILES = (PREPROCESSOR, POSTPROCESSOR, TOKENIZER, _PRE_STATE, _POST_STATE)
@@ -32,7 +35,7 @@ def write_processors(
     schema: Schema,
     normalization: Mapping[str, str],
     statistics: Mapping[str, Mapping[str, Any]],
-    tokenizer: UnigramTokenizer,
+    tokenizer: PortableTokenizer,
 ) -> None:
     """Writes both processors with their states and the tokenizer.
 
@@ -57,7 +60,7 @@ def write_processors(
             max_length=schema.text_length,
             truncation=schema.text_truncate,
             padding_side="right",
-            normalization="NFKC, casefold, single spaces",
+            normalization=tokenizer.normalization,
         ),
         _step(
             "normalize",
@@ -99,7 +102,7 @@ def read_statistics(folder: Path) -> dict[str, dict]:
     }
 
 
-def read_tokenizer(folder: Path) -> UnigramTokenizer:
+def read_tokenizer(folder: Path) -> PortableTokenizer:
     """The tokenizer of a bundle.
 
     Raises:
@@ -107,7 +110,9 @@ def read_tokenizer(folder: Path) -> UnigramTokenizer:
     """
     path = folder / TOKENIZER
     try:
-        return UnigramTokenizer.from_json(json.loads(path.read_text()))
+        content = json.loads(path.read_text())
+        kind = CLIPTokenizer if content.get("type") == "clip" else UnigramTokenizer
+        return kind.from_json(content)
     except (OSError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged: {error}.") from error
 
