@@ -4,9 +4,12 @@
         --name=libero_goal --resize=224,224 --rotate
     python launch/convert.py --from=lerobot --source=~/so101_pick --out=data \
         --name=so101_pick
+    python launch/convert.py --from=calvin --source=~/task_ABC_D --out=data \
+        --name=calvin
 
 Interrupted at any moment, the same command continues. `hdf5` reads files of robomimic,
-LIBERO and ALOHA, `lerobot` version 3. Needs `pip install 'vla_jax[convert]'`.
+LIBERO and ALOHA, `lerobot` version 3, `calvin` the folders of that benchmark. Needs
+`pip install 'vla_jax[convert]'`.
 """
 
 import sys
@@ -18,7 +21,7 @@ from vla_jax.data.convert.conversion import convert
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum(
-    "from", None, ["hdf5", "lerobot"], "Form of the source.", required=True
+    "from", None, ["hdf5", "lerobot", "calvin"], "Form of the source.", required=True
 )
 flags.DEFINE_string("source", None, "Its file or folder.", required=True)
 flags.DEFINE_string("out", None, "Folder for <name>/1.0.0/.", required=True)
@@ -55,12 +58,14 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("Interrupted; run the same command to continue.")
-    print(f"Wrote {folder} and {spec}. Check the latter, then look at the data:")
-    print(
-        f"  python launch/index.py --data_dir={folder} --spec={spec}:DATASET --validate"
-    )
+    name = layout.spec if spec is None else f"{spec}:DATASET"
+    if spec is None:
+        print(f"Wrote {folder}. Look at the data:")
+    else:
+        print(f"Wrote {folder} and {spec}. Check the latter, then look at the data:")
+    print(f"  python launch/index.py --data_dir={folder} --spec={name} --validate")
     print("and train on it with this in a config:")
-    print(f'  config.data.datasets = (dict(path="{folder}", spec="{spec}:DATASET"),)')
+    print(f'  config.data.datasets = (dict(path="{folder}", spec="{name}"),)')
 
 
 def _read_layout(form: str):
@@ -68,6 +73,8 @@ def _read_layout(form: str):
     try:
         if form == "hdf5":
             from vla_jax.data.convert.hdf5 import read_layout
+        elif form == "calvin":
+            from vla_jax.data.convert.calvin import read_layout
         else:
             from vla_jax.data.convert.lerobot import read_layout
     except ImportError as error:

@@ -16,10 +16,12 @@ def _run(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("form", ["hdf5", "lerobot"])
+@pytest.mark.parametrize("form", ["hdf5", "lerobot", "calvin"])
 def test_a_source_is_converted_and_the_next_command_works(tmp_path, form):
     if form == "hdf5":
         source = sources.write_libero(tmp_path / "a.hdf5")
+    elif form == "calvin":
+        source = sources.write_calvin(tmp_path / "task_D_D") / "training"
     else:
         source = sources.write_lerobot(tmp_path / "so101")
     out = tmp_path / "data"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vla_jax.data import aloha_sim, oxe
+from vla_jax.data import aloha_sim, calvin, oxe
 from vla_jax.data.rlds import RawEpisode
 from vla_jax.data.spec import ACTION_KINDS, DatasetSpec, load_spec
 from vla_jax.names import did_you_mean
@@ -165,6 +165,7 @@ DATASETS = {
         standardize=standardize_metaworld,
     ),
     **aloha_sim.DATASETS,
+    **calvin.DATASETS,
     **oxe.DATASETS,
 }
 

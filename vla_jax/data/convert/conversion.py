@@ -46,7 +46,7 @@ def convert(
     rotate: bool = False,
     num_threads: int = 1,
     progress: bool = True,
-) -> tuple[Path, Path]:
+) -> tuple[Path, Path | None]:
     """Converts a source, or continues a conversion that was interrupted.
 
     Args:
@@ -60,7 +60,7 @@ def convert(
 
     Returns:
         The version folder, and the file with its `DatasetSpec`, `my_dataset.py` beside
-        it; one that exists is left as it is.
+        it; one that exists is left as it is, and none is needed for a `layout.spec`.
 
     Raises:
         ValueError: when the folder exists, or an episode cannot be converted, naming
@@ -95,13 +95,15 @@ def convert(
         for key, file in zip(layout.episodes, files, strict=True):
             writer.write_encoded(key.split, file.read_bytes())
     shutil.rmtree(staging)
+    if layout.spec:
+        return writer.folder, None
     return writer.folder, write_spec_file(layout, writer.folder, name)
 
 
 def step_features(layout: Layout, resize: tuple[int, int] | None) -> dict:
     """Features of a step of the converted data set."""
     images = {
-        f"image_{feature_name(camera)}": Image(*(resize or size))
+        f"{layout.image_prefix}{feature_name(camera)}": Image(*(resize or size))
         for camera, size in layout.image_size.items()
     }
     depth = {
@@ -207,7 +209,7 @@ def _convert_episode(
     layout: Layout, key: EpisodeKey, features: dict, changes: tuple[Callable, Callable]
 ) -> bytes:
     try:
-        steps = _steps(layout.read(key), *changes)
+        steps = _steps(layout.read(key), *changes, prefix=layout.image_prefix)
         place = str(dataclasses.replace(key, file=Path(key.file).name))
         return encode_episode(features, _METADATA, steps, {"source": place})
     except (ValueError, OSError, KeyError) as error:
@@ -217,12 +219,14 @@ def _convert_episode(
         raise ValueError(f"Episode {key} cannot be converted: {error}{hint}") from error
 
 
-def _steps(episode: SourceEpisode, encode: Callable, change: Callable) -> dict:
+def _steps(
+    episode: SourceEpisode, encode: Callable, change: Callable, *, prefix: str
+) -> dict:
     """The steps of an episode as the writer takes them."""
     num_steps = len(episode.action)
     last = np.arange(num_steps) == num_steps - 1
     images = {
-        f"image_{feature_name(camera)}": [encode(image) for image in images]
+        f"{prefix}{feature_name(camera)}": [encode(image) for image in images]
         for camera, images in episode.images.items()
     }
     depth = {

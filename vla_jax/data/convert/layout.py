@@ -67,6 +67,8 @@ class Layout:
         read: reads one episode.
         settings: what else the episodes depend on; another value converts them anew.
         depth_size: depth camera, by its name in the source, to height and width.
+        image_prefix: what stands before a camera's name in that of its feature.
+        spec: entry of `DATASETS` that reads the result; "" writes one to a file.
     """
 
     description: str
@@ -79,6 +81,8 @@ class Layout:
     read: Callable[[EpisodeKey], SourceEpisode]
     settings: tuple[str, ...] = ()
     depth_size: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    image_prefix: str = "image_"
+    spec: str = ""
 
 
 def standard_cameras(names: Iterable[str]) -> dict[str, str]:

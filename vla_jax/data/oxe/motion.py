@@ -44,6 +44,28 @@ def quaternion_to_euler(quaternion: np.ndarray) -> np.ndarray:
     return np.stack([roll, pitch, yaw], axis=1).astype(np.float32)
 
 
+def euler_to_quaternion(euler: np.ndarray) -> np.ndarray:
+    """Roll, pitch, yaw `[T, 3]` to unit quaternions xyzw `[T, 4]`.
+
+    The way back from `quaternion_to_euler`. Of both quaternions of a rotation each step
+    takes the one that is nearer to that of the step before, so that none jumps.
+    """
+    half = np.asarray(euler, np.float64).T / 2
+    (ci, cj, ck), (si, sj, sk) = np.cos(half), np.sin(half)
+    quaternion = np.stack(
+        [
+            si * cj * ck - ci * sj * sk,
+            ci * sj * ck + si * cj * sk,
+            ci * cj * sk - si * sj * ck,
+            ci * cj * ck + si * sj * sk,
+        ],
+        axis=1,
+    )
+    along = np.sum(quaternion[1:] * quaternion[:-1], axis=1)
+    signs = np.cumprod(np.where(np.append(1.0, along) < 0, -1, 1))
+    return quaternion * signs[:, None]
+
+
 def pose_matrix(pose: np.ndarray) -> np.ndarray:
     """Positions and unit quaternions xyz, wxyz `[T, 7]` to matrices `[T, 4, 4]`."""
     x, y, z, w, i, j, k = pose.astype(np.float64).T
