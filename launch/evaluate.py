@@ -8,6 +8,10 @@ at any moment, the same command continues. Instead of a checkpoint, any server t
 speaks openpi's protocol can be evaluated:
 
     python launch/evaluate.py --policy_server=ws://localhost:8000 --tasks=drawer-open
+
+Episodes that another simulator has recorded, such as CALVIN's, are counted:
+
+    python launch/evaluate.py --recorded=episodes.jsonl --out=runs/calvin
 """
 
 import functools
@@ -33,7 +37,8 @@ flags.DEFINE_integer(
     "server_image_size", None, "Pixels that such a server wants, on both sides."
 )
 flags.DEFINE_string("env", "metaworld", "Simulator: metaworld or aloha.")
-flags.DEFINE_list("tasks", None, "Names of tasks, or 'all'.", required=True)
+flags.DEFINE_string("recorded", None, "Instead: a file of episodes to count.")
+flags.DEFINE_list("tasks", None, "Names of tasks, or 'all'.")
 flags.DEFINE_integer("episodes", 20, "Episodes of each task.", lower_bound=1)
 flags.DEFINE_integer("seed", 7, "Seed of the evaluation.")
 flags.DEFINE_string("out", None, "Results; <checkpoint>/evaluation by default.")
@@ -64,6 +69,8 @@ flags.DEFINE_enum(
     "Ablation: black pictures, an empty instruction, or another task's instruction.",
 )
 
+_PLAYED = ("checkpoint", "policy_server", "recorded")
+
 
 def main(argv: list[str]) -> None:
     """Evaluates one checkpoint, or compares two."""
@@ -89,10 +96,21 @@ def _evaluate() -> None:
         z_score,
     )
     from vla_jax.simulation.gl import ensure_gl
+    from vla_jax.simulation.recorded import report_recorded
     from vla_jax.train.checkpoint import find_folder
 
-    if bool(FLAGS.checkpoint) == bool(FLAGS.policy_server):
-        raise ValueError("Give either --checkpoint or --policy_server.")
+    given = [bool(FLAGS[name].value) for name in _PLAYED]
+    if sum(given) != 1:
+        raise ValueError(
+            "Give either --checkpoint or --policy_server, or else --recorded."
+        )
+    if FLAGS.recorded:
+        out = Path(FLAGS.out or Path(FLAGS.recorded).parent)
+        print(format_table(report_recorded(FLAGS.recorded, out, FLAGS.confidence)))
+        print(f"Wrote {out / 'evaluation.json'}")
+        return
+    if not FLAGS.tasks:
+        raise ValueError("Say which tasks to play: --tasks=NAME,NAME or --tasks=all.")
     if FLAGS.checkpoint and len(FLAGS.checkpoint) > 2:
         raise ValueError(
             f"{len(FLAGS.checkpoint)} checkpoints came; one is evaluated, two are "

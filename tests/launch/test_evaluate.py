@@ -161,3 +161,15 @@ def test_mistakes_are_one_sentence(command, monkeypatch, tmp_path):
     ):
         with pytest.raises(SystemExit, match=message):
             _main(command, monkeypatch, **flags)
+
+
+def test_recorded_episodes_are_counted(command, monkeypatch, tmp_path, capsys):
+    path = tmp_path / "episodes.jsonl"
+    lines = [dict(task="a", success=n == 0, chain=[0, n]) for n in range(2)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    _main(command, monkeypatch, checkpoint=None, recorded=str(path), out=None)
+    assert "average length 1.00" in capsys.readouterr().out
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert report["chains"]["in_a_row"]["1"]["reached"] == 1
+    with pytest.raises(SystemExit, match="Say which tasks to play"):
+        _main(command, monkeypatch, checkpoint=["a"], tasks=None)

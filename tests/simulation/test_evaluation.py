@@ -91,6 +91,7 @@ def test_a_report_counts_every_task_and_averages_over_tasks():
         "held": None,
         "start": None,
         "metrics": {},
+        "chain": None,
     }
     assert {"python", "jax", "numpy", "mujoco", "metaworld", "vla_jax"} <= set(
         report["versions"]

@@ -12,6 +12,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from vla_jax.simulation.chains import chain_lengths, format_chains, summarize_chains
 from vla_jax.simulation.environment import Environment, episode_seed
 from vla_jax.simulation.intervals import mcnemar, wilson_interval, z_score
 from vla_jax.simulation.point_metrics import count_stages
@@ -121,7 +122,7 @@ def summarize(
     Tasks with stages also have `stages`, name to the number of episodes that `reached`
     it at any time and its `interval`, and `held`, how many were solved in the last
     state; those with attention points have `metrics`, means over the episodes that tell
-    them.
+    them. Where episodes are parts of chains, `chains` is their `summarize_chains`.
     """
     z = z_score(confidence)
     tasks: dict[str, dict] = {}
@@ -150,11 +151,14 @@ def summarize(
                 row["metrics"][key] = sum(told) / len(told)
         tasks[task] = row
     wins = sum(row["successes"] for row in tasks.values())
+    lengths = list(chain_lengths(results).values())
+    chains = {"chains": summarize_chains(lengths, z=z)} if lengths else {}
     return {
         "mean_success": sum(r["success_rate"] for r in tasks.values()) / len(tasks),
         "interval": list(wilson_interval(wins, len(results), z)),
         "confidence": confidence,
         "tasks": tasks,
+        **chains,
         "episodes": [dataclasses.asdict(result) for result in results],
         "versions": versions(),
     }
@@ -222,6 +226,8 @@ def format_table(report: Mapping) -> str:
         if "metrics" in row:
             told = [f"{key} {value:.3g}" for key, value in row["metrics"].items()]
             rows.append(f"{name}: {', '.join(told)}")
+    if "chains" in report:
+        rows.append(format_chains(report["chains"]))
     return "\n".join(rows)
 
 

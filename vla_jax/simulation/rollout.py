@@ -73,6 +73,8 @@ class Result:
         held: whether the task was solved in the last state.
         start: poses of the objects at the beginning, [o, 7] as in `object_poses`.
         metrics: of the attention points, see `point_metrics.measure`.
+        chain: of an instruction that follows others without a reset: the number of the
+            chain and the place in it, see `chains.py`.
     """
 
     task: str
@@ -85,6 +87,7 @@ class Result:
     held: bool | None = None
     start: list[list[float]] | None = None
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    chain: tuple[int, int] | None = None
 
 
 def run_episodes(
