@@ -10,6 +10,7 @@ from tests.serving.test_agent import metadata
 from vla_jax.data.text import Tokenizer
 from vla_jax.heads.regression import RegressionHead
 from vla_jax.models.build import build
+from vla_jax.models.lora import init_adapters, make_lora
 from vla_jax.train.checkpoint import Checkpointer, write_description
 from vla_jax.train.optimizer import make_optimizer
 from vla_jax.train.step import init_state
@@ -32,9 +33,15 @@ class NoisyHead(nn.Module):
         return mean + jax.random.normal(rng, mean.shape)
 
 
-def write_run(folder, *, names=("robot",)):
+def write_run(folder, *, names=("robot",), lora=None):
     """Writes a run of 3 steps; the averaged parameters are the plain ones doubled."""
     config, variables = _model()
+    if lora is not None:
+        config = {**config, "lora": lora}
+        params = variables["params"]
+        adapters = init_adapters(make_lora(lora), params, jax.random.key(1))
+        adapters = jax.tree.map(lambda x: x + 0.1, adapters)  # `b` begins at zero
+        variables = {**variables, "params": {**params, "lora": adapters}}
     state = init_state(
         make_optimizer(variables, 3, learning_rate=0.1), variables, ema=True
     )

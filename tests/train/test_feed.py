@@ -50,7 +50,7 @@ def test_only_an_index_is_resumed_on_another_number_of_hosts(
         train=dict(accumulate=1, eval_batches=2),
     )
     before = make_feed(config, make_mesh({}))
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr("vla_jax.train.feed.data_share", lambda *_: (0, 2))
     after = make_feed(config, make_mesh({}))
     if source == "index":
         require_same(before.metadata, after.metadata, "data set", tmp_path)
