@@ -36,6 +36,18 @@ def test_rematerialized_layers_have_the_same_gradient():
     )
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_attention_kernels_agree_whether_readers_share_a_mask_or_not(rows):
+    mask = jnp.ones((1, rows, 3), bool).at[:, :, 2].set(False)
+    plain = PreNormStack(1, 2, 8)
+    variables = plain.init(jax.random.key(0), X, mask, train=False)
+    wanted, found = (
+        stack.apply(variables, X, mask, train=False)[-1]
+        for stack in (plain, plain.clone(attention_kernel="xla"))
+    )
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 def test_unknown_choices_are_named():
     with pytest.raises(ValueError, match="Unknown remat 'ful'"):
         PreNormStack(1, 2, 8, remat="ful").init(jax.random.key(0), X, MASK, train=True)
