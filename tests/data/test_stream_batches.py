@@ -149,16 +149,19 @@ def test_hosts_are_disjoint_and_together_complete(folder, num_hosts):
     assert len(found) == len(set(found)) == 20
 
 
-def test_a_mixture_deals_its_samples_as_an_index_does(folder, other):
+@pytest.mark.parametrize("per_step", [False, True])
+def test_a_mixture_deals_its_samples_as_an_index_does(folder, other, per_step):
     changes = dict(batch_size=4)
+    common = {"spec": "metaworld", "per_step": per_step}
     datasets = (
-        {"path": str(folder), "spec": "metaworld", "weight": 3.0},
-        {"path": str(other), "spec": "metaworld"},
+        {"path": str(folder), "weight": 3.0, **common},
+        {"path": str(other), **common},
     )
     stream = open_source(
         fake.data_config(datasets=datasets, source="stream", **changes)
     )
     index = open_source(fake.data_config(datasets=datasets, **changes))
+    np.testing.assert_allclose(stream.weights, index.weights)
     one = take(train_batches(stream, seed=0), 6)
     two = take(train_batches(index, seed=0), 6)
     for a, b in zip(one, two, strict=True):

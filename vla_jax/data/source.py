@@ -234,11 +234,12 @@ def open_source(config: Mapping[str, Any]) -> Source:
         place = f"data.datasets[{number}]"
         check_keys(dataset, (*required, *known), place, required=required)
     if indexed:
-        make, indexes = Source, _open_indexes(config["datasets"])
+        make, indexes, weight = Source, _open_indexes(config["datasets"]), _weight
         files = tuple(d.get("statistics", "") for d in config["datasets"])
         skips = _skips(config["datasets"], indexes)
     else:
-        from vla_jax.data.stream_source import open_streams  # which imports this file
+        # These import this file.
+        from vla_jax.data.stream_source import open_streams, weight
 
         if config.get("share_statistics", False):
             raise ValueError("data.share_statistics needs data.source='index'.")
@@ -246,7 +247,7 @@ def open_source(config: Mapping[str, Any]) -> Source:
         files = skips = ()
     source = make(
         indexes=tuple(indexes),
-        weights=tuple(map(_weight, config["datasets"], indexes)),
+        weights=tuple(map(weight, config["datasets"], indexes)),
         tokenizer=Tokenizer.from_file(config["text"]["model"]),
         cameras=tuple(config["cameras"]),
         image_size=tuple(config["image_size"]),
@@ -291,7 +292,7 @@ _OPTIONAL = (
     "stream",
 )
 _DATASET = ("weight", "per_step", "statistics", "frame_skip", "target_hz")
-_STREAMED = ("weight", "statistics")
+_STREAMED = ("weight", "per_step", "statistics")
 _LEAST = {"window": 1, "chunk": 1, "batch_size": 1, "num_threads": 0, "prefetch": 0}
 
 

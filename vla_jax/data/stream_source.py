@@ -233,10 +233,8 @@ def open_streams(
             raise ValueError(
                 f"data.stream.{key} is {number!r}; give a whole number of at least 1."
             )
-    datasets = config["datasets"]
-    weights = [float(dataset.get("weight", 1.0)) for dataset in datasets]
     streams, windows = [], []
-    for dataset, weight in zip(datasets, weights, strict=True):
+    for dataset in config["datasets"]:
         folder, spec = open_rlds(dataset["path"]), resolve_spec(dataset["spec"])
         stream = Stream(
             folder=folder,
@@ -244,7 +242,7 @@ def open_streams(
             statistics={},
             counts={"episodes": _count_episodes(folder, spec), "steps": {}},
             backend=backend,
-            shuffle=max(round(numbers["shuffle"] * weight / (sum(weights) or 1)), 1),
+            shuffle=numbers["shuffle"],
             cycle=numbers["cycle"],
             num_threads=max(config["num_threads"], 1),
             on_corrupt=Reporter() if skip_corrupt else None,
@@ -264,7 +262,32 @@ def open_streams(
         windows.append(stream.first_window())
         check_widths(windows[-1], dataset.get("statistics", ""))
         streams.append(stream)
-    return functools.partial(StreamSource, streams=tuple(streams)), windows
+    weights = list(map(weight, config["datasets"], windows))
+    shares = np.array(weights) / (sum(weights) or 1)
+    streams = tuple(
+        dataclasses.replace(stream, shuffle=max(round(stream.shuffle * share), 1))
+        for stream, share in zip(streams, shares, strict=True)
+    )
+    return functools.partial(StreamSource, streams=streams), windows
+
+
+def weight(dataset: Mapping[str, Any], window: Window) -> float:
+    """Share of a data set in the mixture, in any unit.
+
+    Raises:
+        ValueError: the share is to be that of the steps, which nobody has counted.
+    """
+    share = float(dataset.get("weight", 1.0))
+    if not dataset.get("per_step", False):
+        return share
+    num_steps = window.counts["steps"]["train"]
+    if not num_steps:
+        raise ValueError(
+            f"The statistics of {window.spec.name!r} do not say of how many steps they "
+            "are, and its weight is to be multiplied by that number (`per_step`, as in "
+            "the named mixtures): leave `statistics` out, or take data.source='index'."
+        )
+    return share * num_steps
 
 
 def _restore_source(fields: dict) -> StreamSource:
