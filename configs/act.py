@@ -39,14 +39,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config = dict(
         seed=0,
         data=dict(
-            datasets=(dict(path="runs/aloha/data/aloha_sim/1.0.0", spec="aloha_sim"),),
-            cameras=("top",),
+            datasets=(dict(path="runs/aloha/data/aloha/1.0.0", spec="aloha_sim"),),
+            cameras=("primary",),
             image_size=(480, 640) if full else (32, 48) if debug else (96, 128),
             window=1,
             chunk=chunk,
             normalization=dict(action="mean_std", proprio="mean_std"),
             text=dict(length=16, model=""),
-            batch_size=8 if full else 2 if debug else 16,
+            batch_size=2 if debug else 8,
             num_threads=2,
             prefetch=4,
         ),
@@ -89,6 +89,12 @@ def get_config(variant: str = "") -> ConfigDict:
             ema_decay=0.0 if full else 0.995,
             load=dict(image_shared=dict(kind="resnet", path=weights)),
         ),
-        evaluation=dict(primary="top", horizon=400, ensemble=0.01),
+        evaluation=dict(
+            primary="top",
+            horizon=400,
+            ensemble=0.01,
+            # The size of the recorded pictures, from which training shrinks them.
+            image_size=(480, 640) if full else (240, 320),
+        ),
     )
     return ConfigDict(config)

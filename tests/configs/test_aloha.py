@@ -68,7 +68,7 @@ def test_msact_differs_from_act_in_what_it_adds_alone(variant):
     """A comparison is fair only if nothing else changed by accident."""
     ours, baseline = (resolve(m.get_config(variant)) for m in (msact, act))
     for section, added in (
-        ("data", {"labels", "cameras"} if variant == "" else {"labels"}),
+        ("data", {"labels", "cameras", "datasets"} if variant == "" else {"labels"}),
         ("model", {"attention"}),
         ("optimizer", set()),
         ("train", {"loss_weights"}),

@@ -39,7 +39,7 @@ TRAIN_DEFAULTS: dict[str, Any] = dict(
 _LEAST = dict(log_every=1, save_every=1, eval_every=0, eval_batches=1, accumulate=1)
 
 # Read by those who play the policy, `launch/evaluate.py` and `serving/agent.py`.
-EVALUATION_KEYS = ("primary", "horizon", "execute", "ensemble")
+EVALUATION_KEYS = ("primary", "horizon", "image_size", "execute", "ensemble")
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
