@@ -1,13 +1,13 @@
 """MSACT (Cai et al., 2026): ACT with attention points, on the ALOHA simulation.
 
     python launch/collect.py --env=aloha --tasks=transfer_cube --episodes=50 \
-        --out=runs/aloha/data
+        --cameras=primary,secondary --out=runs/aloha/data
     python launch/train.py --config=configs/msact.py --workdir=runs/msact
 
 It is `configs/act.py` with the cameras `top` and `angle`, six points on each as tokens,
 and the loss that aligns foreseen points with those of four later frames. Full size is
 for a GPU, also with one camera, `:top`; `:small` is for two CPU cores, one camera and
-one later frame. What the paper leaves open is a field of `model.attention` or
+one later frame, and reads pictures recorded as in `configs/act.py`. What the paper leaves open is a field of `model.attention` or
 `data.labels`; docs/fidelity.md lists it.
 
     python launch/visualize.py points --checkpoint=runs/msact \
