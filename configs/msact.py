@@ -6,9 +6,9 @@
 
 It is `configs/act.py` with the cameras `top` and `angle`, six points on each as tokens,
 and the loss that aligns foreseen points with those of four later frames. Full size is
-for a GPU, also with one camera, `:top`; `:small` is for two CPU cores, one camera and
-one later frame, and reads pictures recorded as in `configs/act.py`. What the paper leaves open is a field of `model.attention` or
-`data.labels`; docs/fidelity.md lists it.
+for a GPU, also with one camera, `:top`. `:small` is for two CPU cores, one camera and
+one later frame; `configs/act.py` says how its pictures are recorded. What the paper
+leaves open is a field of `model.attention` or `data.labels`; docs/fidelity.md lists it.
 
     python launch/visualize.py points --checkpoint=runs/msact \
         --data_dir=runs/aloha/data/aloha/1.0.0 --out=points.mp4
