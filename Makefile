@@ -23,8 +23,8 @@ test: $(VENV)/.installed-test $(OPENPI)/.installed lint
 	  $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-test
-	$(BIN)/ruff check vla_jax launch configs tests
-	$(BIN)/ruff format --check vla_jax launch configs tests
+	$(BIN)/ruff check vla_jax launch configs notebooks tests
+	$(BIN)/ruff format --check vla_jax launch configs notebooks tests
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \

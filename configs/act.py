@@ -10,8 +10,14 @@ the file `weights/resnet18.pth`; `--config.train.load.image_shared.path=FILE` na
 another. From scratch: `--config.train.load.image_shared.path=` and
 `--config.model.image.shared.norm=group`.
 
-`:small` is the same model for two CPU cores: 96x128 pixels, a narrow ResNet with group
-normalization from scratch.
+`:small` is the same code for two CPU cores and half an hour: 96x128 pixels, a ResNet of
+a quarter of the width with group normalization and without layer4, from scratch; tokens
+of 128 numbers and two layers, not 512 and four. Its pictures are recorded larger:
+
+    python launch/collect.py --env=aloha --tasks=transfer_cube --episodes=50 \
+        --image_size=240x320 --cameras=primary,secondary --out=runs/aloha/data
+    python launch/train.py --config=configs/act.py:small --workdir=runs/act
+    python launch/evaluate.py --checkpoint=runs/act --env=aloha --tasks=transfer_cube
 """
 
 from ml_collections import ConfigDict
@@ -39,14 +45,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config = dict(
         seed=0,
         data=dict(
-            datasets=(dict(path="runs/aloha/data/aloha_sim/1.0.0", spec="aloha_sim"),),
-            cameras=("top",),
+            datasets=(dict(path="runs/aloha/data/aloha/1.0.0", spec="aloha_sim"),),
+            cameras=("primary",),
             image_size=(480, 640) if full else (32, 48) if debug else (96, 128),
             window=1,
             chunk=chunk,
             normalization=dict(action="mean_std", proprio="mean_std"),
             text=dict(length=16, model=""),
-            batch_size=8 if full else 2 if debug else 16,
+            batch_size=2 if debug else 8,
             num_threads=2,
             prefetch=4,
         ),
@@ -89,6 +95,12 @@ def get_config(variant: str = "") -> ConfigDict:
             ema_decay=0.0 if full else 0.995,
             load=dict(image_shared=dict(kind="resnet", path=weights)),
         ),
-        evaluation=dict(primary="top", horizon=400, ensemble=0.01),
+        evaluation=dict(
+            primary="top",
+            horizon=400,
+            ensemble=0.01,
+            # The size of the recorded pictures, from which training shrinks them.
+            image_size=(480, 640) if full else (240, 320),
+        ),
     )
     return ConfigDict(config)

@@ -1,17 +1,17 @@
 """MSACT (Cai et al., 2026): ACT with attention points, on the ALOHA simulation.
 
     python launch/collect.py --env=aloha --tasks=transfer_cube --episodes=50 \
-        --out=runs/aloha/data
+        --cameras=primary,secondary --out=runs/aloha/data
     python launch/train.py --config=configs/msact.py --workdir=runs/msact
 
 It is `configs/act.py` with the cameras `top` and `angle`, six points on each as tokens,
 and the loss that aligns foreseen points with those of four later frames. Full size is
-for a GPU, also with one camera, `:top`; `:small` is for two CPU cores, one camera and
-one later frame. What the paper leaves open is a field of `model.attention` or
-`data.labels`; docs/fidelity.md lists it.
+for a GPU, also with one camera, `:top`. `:small` is for two CPU cores, one camera and
+one later frame; `configs/act.py` says how its pictures are recorded. What the paper
+leaves open is a field of `model.attention` or `data.labels`; docs/fidelity.md lists it.
 
     python launch/visualize.py points --checkpoint=runs/msact \
-        --data_dir=runs/aloha/data/aloha_sim/1.0.0 --out=points.mp4
+        --data_dir=runs/aloha/data/aloha/1.0.0 --out=points.mp4
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +28,9 @@ def get_config(variant: str = "") -> ConfigDict:
     width = 512 if full else 16 if debug else 128
     last = "layer4" if full else "layer1" if debug else "layer3"
     steps = 10_000 if full else 4 if debug else 5_000
-    cameras = ("top", "angle") if variant == "" else ("top",)
+    two = variant == ""
+    cameras = ("primary", "secondary") if two else ("primary",)
+    spec = "aloha_sim_two_views" if two else "aloha_sim"
     layers = dict(
         width=width,
         num_layers=4 if full else 1 if debug else 2,
@@ -60,7 +62,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = dict(
         seed=0,
         data=dict(
-            datasets=(dict(path="runs/aloha/data/aloha_sim/1.0.0", spec="aloha_sim"),),
+            datasets=(dict(path="runs/aloha/data/aloha/1.0.0", spec=spec),),
             cameras=cameras,
             labels=(dict(name="future_frames", offsets=offsets, cameras=cameras),),
             image_size=(480, 640) if full else (32, 48) if debug else (96, 128),
@@ -68,7 +70,7 @@ def get_config(variant: str = "") -> ConfigDict:
             chunk=chunk,
             normalization=dict(action="mean_std", proprio="mean_std"),
             text=dict(length=16, model=""),
-            batch_size=8 if full else 2 if debug else 16,
+            batch_size=2 if debug else 8,
             num_threads=2,
             prefetch=4,
         ),
@@ -115,6 +117,12 @@ def get_config(variant: str = "") -> ConfigDict:
             ema_decay=0.0 if full else 0.995,
             load=dict(image_shared=dict(kind="resnet", path=weights)),
         ),
-        evaluation=dict(primary="top", horizon=400, ensemble=0.01),
+        evaluation=dict(
+            primary="top",
+            horizon=400,
+            ensemble=0.01,
+            # The size of the recorded pictures, from which training shrinks them.
+            image_size=(480, 640) if full else (240, 320),
+        ),
     )
     return ConfigDict(config)

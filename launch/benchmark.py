@@ -4,14 +4,16 @@
     python launch/benchmark.py loader --data_dir=DATA --spec=metaworld --out=loader.json
     python launch/benchmark.py step --config=configs/quickstart.py --out=step.json
     python launch/benchmark.py inference --policy=policy --out=inference.json
+    python launch/benchmark.py inference --configs=configs/act.py,configs/msact.py:top
     python launch/benchmark.py serve --policy=policy --out=serve.json
 
 `loader` compares the data loader with raw JPEG decoding on the same images and threads,
 and with the pipelines of TensorFlow that --compare names, and watches its memory; it
 also times indexing, random access and what a mixture of many data sets costs. Without
 --data_dir it makes a data set of its own. `step` takes the time that training spends
-outside the compiled step. `inference` times a bundle of `launch/export.py`, exported
-and live, and `serve` the same behind its server, as clients see it.
+outside the compiled step. `inference` times bundles of `launch/export.py`, exported
+and live, or policies of configs with random weights; several take turns and are
+compared with the first. `serve` times one bundle behind its server, as clients see it.
 """
 
 import contextlib
@@ -77,7 +79,13 @@ _CONFIG = config_flags.DEFINE_config_file(
     accept_new_attributes=True,
 )
 
-_POLICY = flags.DEFINE_string("policy", "", "bundle, for `inference` and `serve`")
+_POLICY = flags.DEFINE_list("policy", [], "bundle, for `inference` and `serve`")
+_CONFIGS = flags.DEFINE_list(
+    "configs", [], "instead, for `inference`: configs, file.py or file.py:variant"
+)
+_BATCH_SIZES = flags.DEFINE_list(
+    "batch_sizes", ["1", "8"], "rows of a call in `inference`"
+)
 _CLIENTS = flags.DEFINE_list("clients", ["1", "4", "8"], "clients at a time in `serve`")
 
 _COMMANDS = ("loader", "step", "inference", "serve")
@@ -171,22 +179,33 @@ def _step() -> list[Row]:
 
 
 def _inference() -> list[Row]:
-    from vla_jax.benchmark.inference import measure_inference
+    from vla_jax.benchmark import inference
 
-    return measure_inference(_bundle("inference"), num_calls=_NUM_BATCHES.value)
+    names = _CONFIGS.value or _POLICY.value
+    if not names or bool(_CONFIGS.value) == bool(_POLICY.value):
+        raise app.UsageError(
+            "`inference` needs --policy, made by launch/export.py, or --configs."
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"{names} names one of them twice.")
+    sizes = tuple(map(int, _BATCH_SIZES.value))
+    policies = {}
+    for name in names:
+        if _CONFIGS.value:
+            arms = inference.config_arms(inference.load_config(name), sizes)
+        else:
+            arms = inference.bundle_arms(name, sizes)
+        policies[name if len(names) > 1 else ""] = arms
+    return inference.measure_inference(policies, num_calls=_NUM_BATCHES.value)
 
 
 def _serve() -> list[Row]:
     from vla_jax.benchmark.serve import measure_serve
 
+    if len(_POLICY.value) != 1:
+        raise app.UsageError("`serve` needs one --policy, made by launch/export.py.")
     clients = tuple(map(int, _CLIENTS.value))
-    return measure_serve(_bundle("serve"), clients, num_requests=_NUM_BATCHES.value)
-
-
-def _bundle(command: str) -> str:
-    if not _POLICY.value:
-        raise app.UsageError(f"`{command}` needs --policy, made by launch/export.py.")
-    return _POLICY.value
+    return measure_serve(_POLICY.value[0], clients, num_requests=_NUM_BATCHES.value)
 
 
 if __name__ == "__main__":

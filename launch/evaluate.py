@@ -214,6 +214,10 @@ def _play(
         "horizon": FLAGS.horizon or config.get("horizon"),
         "cheap": FLAGS.cheap,
     }
+    # Pictures are shrunk as in training, where they were recorded at a larger size.
+    size = tuple(config.get("image_size") or agent.image_size)
+    if size != tuple(agent.image_size):
+        identity = {**identity, "rendered": list(size)}
     settings = {
         **identity,
         "environment": FLAGS.env,
@@ -230,7 +234,7 @@ def _play(
     make = functools.partial(
         make_environment,
         FLAGS.env,
-        image_size=agent.image_size,
+        image_size=size,
         cameras=agent.cameras,
         variant=FLAGS.variant,
         **options,

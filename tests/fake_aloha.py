@@ -21,7 +21,10 @@ def standardize(raw) -> dict:
 
 FAKE_ALOHA = DatasetSpec(
     name="fake_aloha",
-    cameras={camera: f"steps/observation/{camera}" for camera in ("top", "angle")},
+    cameras={
+        "primary": "steps/observation/top",
+        "secondary": "steps/observation/angle",
+    },
     action=("absolute",) * 14,
     control_hz=50.0,
     standardize=standardize,

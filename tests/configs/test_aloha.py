@@ -8,6 +8,7 @@ import pytest
 
 from configs import act, msact
 from tests.fake_batch import make_batch
+from vla_jax.data.standardize import resolve_spec
 from vla_jax.models.build import build
 from vla_jax.train.config import make_phases, resolve
 from vla_jax.train.optimizer import make_optimizer
@@ -57,6 +58,20 @@ def test_every_variant_has_a_loss_and_an_optimizer(module, variant):
     assert weights == ({"align": 0.1} if module is msact else {})
 
 
+@pytest.mark.parametrize(("module", "variant"), CASES)
+def test_every_variant_reads_what_is_collected(module, variant):
+    config = resolve(module.get_config(variant))
+    data, (entry,) = config["data"], config["data"]["datasets"]
+    spec = resolve_spec(entry["spec"])
+    assert set(data["cameras"]) <= set(spec.cameras)
+    assert len(spec.action) == config["model"]["head"]["action_dim"]
+    assert entry["path"].endswith("/aloha/1.0.0")  # the name of the environment
+    for label in data.get("labels", ()):
+        assert set(label["cameras"]) <= set(data["cameras"])
+    for module in config["model"].get("attention", ()):
+        assert set(module["cameras"]) <= set(data["cameras"])
+
+
 @pytest.mark.parametrize("module", [act, msact])
 def test_an_unknown_variant_is_named(module):
     with pytest.raises(ValueError, match="Unknown variant 'big'; choose one of"):
@@ -68,7 +83,7 @@ def test_msact_differs_from_act_in_what_it_adds_alone(variant):
     """A comparison is fair only if nothing else changed by accident."""
     ours, baseline = (resolve(m.get_config(variant)) for m in (msact, act))
     for section, added in (
-        ("data", {"labels", "cameras"} if variant == "" else {"labels"}),
+        ("data", {"labels", "cameras", "datasets"} if variant == "" else {"labels"}),
         ("model", {"attention"}),
         ("optimizer", set()),
         ("train", {"loss_weights"}),

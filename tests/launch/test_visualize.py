@@ -55,12 +55,12 @@ def launch(monkeypatch):
 def test_every_step_has_points_their_future_and_maps(run):
     data, workdir = run
     found = inspect_episode(workdir, str(data), episode=0)
-    assert found.images["top"].shape == (10, 32, 48, 3)
+    assert found.images["primary"].shape == (10, 32, 48, 3)
     x, y = fake_aloha.square(9, 2)  # the square of the last step of the third episode
-    assert found.images["top"][9, y + 2, x + 2, 0] > 200
-    assert found.points["top"].shape == (10, 2, 2)
-    assert found.future_points["top"].shape == (10, 8, 2, 2)
-    np.testing.assert_allclose(found.maps["top"].sum((2, 3)), 1, rtol=1e-4)
+    assert found.images["primary"][9, y + 2, x + 2, 0] > 200
+    assert found.points["primary"].shape == (10, 2, 2)
+    assert found.future_points["primary"].shape == (10, 8, 2, 2)
+    np.testing.assert_allclose(found.maps["primary"].sum((2, 3)), 1, rtol=1e-4)
     assert found.instruction == "follow the square"
     assert found.steps_per_second == 50
 

@@ -139,7 +139,7 @@ def test_full_size_has_the_parameters_of_the_published_model(
     config = get_config().model.to_dict()
     config["trunk"]["num_decoder_layers"] = num_decoder_layers
     batch = make_batch(
-        batch=1, chunk=100, action_dim=14, proprio_dim=14, cameras=("top",)
+        batch=1, chunk=100, action_dim=14, proprio_dim=14, cameras=("primary",)
     )
     leaves = jax.tree.leaves(shapes(build(config), batch)["params"])
     assert abs(sum(leaf.size for leaf in leaves) / 1e6 - millions) < 0.005

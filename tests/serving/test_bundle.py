@@ -15,7 +15,7 @@ import pytest
 
 from tests.serving.fake_run import write_run
 from tests.serving.test_agent import observe
-from vla_jax.benchmark.inference import measure_inference
+from vla_jax.benchmark.inference import bundle_arms, measure_inference
 from vla_jax.benchmark.serve import measure_serve
 from vla_jax.serving.agent import Agent
 from vla_jax.serving.export import export_policy, find_evaluation
@@ -263,7 +263,7 @@ def test_a_folder_that_is_no_bundle_says_so(tmp_path, copy):
 
 
 def test_both_benchmarks_give_percentiles_and_rates(bundle):
-    rows = measure_inference(bundle, num_calls=3, batch_sizes=(2,))
+    rows = measure_inference({"": bundle_arms(bundle, (2,))}, num_calls=3)
     rows += measure_serve(bundle, (2,), num_requests=3)
     found = {row.name: row for row in rows}
     for name in (

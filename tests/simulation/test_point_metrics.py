@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vla_jax.simulation.point_metrics import (
+    correlation,
     count_stages,
     drift,
     find_static,
@@ -59,6 +60,20 @@ def test_masked_steps_and_hidden_objects_do_not_count():
     assert np.isnan(drifts).all() and owner.tolist() == [-1]
 
 
+def test_correlation_is_one_for_what_goes_the_same_way_at_any_scale():
+    objects = np.array([[[0.0, 0]], [[10, 0]], [[10, 20]]])
+    still = np.full((3, 1, 2), 7.0)
+    points = np.concatenate([0.5 * objects + 3, -objects, still], axis=1)
+    np.testing.assert_allclose(correlation(points, objects, ALL), [1, -1, 0])
+    # The best object counts, and one that does not move is none.
+    both = np.concatenate([objects, -objects, np.zeros((3, 1, 2))], axis=1)
+    np.testing.assert_allclose(correlation(points, both, ALL), [1, 1, 0])
+    assert np.isnan(correlation(points, still, ALL)).all()
+    hidden = np.array([True, True, False])
+    sideways = np.array([[[0.0, 0]], [[0, 5]], [[9, 9]]])
+    np.testing.assert_allclose(correlation(sideways, objects, hidden), [0], atol=1e-12)
+
+
 def test_jitter_is_the_mean_step_while_the_objects_rest():
     points = np.array([[[0.0, 0]], [[3, 4]], [[3, 4]], [[3, 10]]])
     every = np.ones(4, bool)
@@ -106,6 +121,9 @@ def test_measure_judges_every_point_in_its_own_camera():
     )
     assert found["locked"] == 0.5
     assert found["drift"] == pytest.approx(0.0, abs=1e-12)
+    # Both objects spread over 0, 50 and 100 pixels.
+    assert found["drift_at_rest"] == pytest.approx(np.sqrt(5000 / 3))
+    assert found["correlation"] == pytest.approx(1.0)
     assert found["jitter"] == pytest.approx(50.0)
     assert "prediction_error/10" not in found
 
@@ -123,7 +141,8 @@ def test_measure_leaves_out_what_cannot_be_told():
         objects={"primary": far},
         positions=None,
     )
-    assert found == {"locked": 0.0}
+    assert found.pop("drift_at_rest") > 300
+    assert found == {"locked": 0.0, "correlation": 0.0}
 
 
 def test_a_stage_counts_when_it_or_a_later_one_was_reached():

@@ -77,6 +77,25 @@ def test_the_agent_is_asked_once_for_all_environments():
     assert all(call == sorted(set(call)) for call in agent.calls)
 
 
+class Nearsighted(FakeAgent):
+    """An agent that wants smaller pictures than the environment renders."""
+
+    image_size = (2, 3)
+
+    def act(self, slots, observations, instructions):
+        for observation in observations:
+            assert observation["image"]["primary"].shape == (2, 3, 3)
+            assert observation["image"]["primary"][0, 0, 0] > 0  # what is in a corner
+        proprio = [observation["proprio"] for observation in observations]
+        return np.float32([[np.clip(-2 * p[0], -1, 1), 0.25] for p in proprio])
+
+
+def test_pictures_are_shrunk_to_the_size_of_the_agent():
+    episode = Episode("left", 0, 200)
+    (result,) = _run(Nearsighted(), [episode], num_workers=1)
+    assert result.success
+
+
 def test_an_episode_ends_at_success_or_at_the_horizon():
     able = FakeAgent(skill=lambda seed: seed < 20)
     results = _run(able)

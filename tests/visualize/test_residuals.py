@@ -8,8 +8,10 @@ import pytest
 
 from tests import fake
 from tests.fake_batch import policy_config
+from vla_jax.data.batch import make_batch
 from vla_jax.data.source import open_source
 from vla_jax.models.build import build_model
+from vla_jax.types import batch_from_dict
 from vla_jax.visualize import explained as module
 from vla_jax.visualize.explained import Explained
 from vla_jax.visualize.residuals import format_report, summarize, visualize_residuals
@@ -39,8 +41,8 @@ def run(tmp_path, monkeypatch):
     def restore(folder, step):
         assert step == 7
         source = open_source(data)
-        batch = module.batch_from_dict(
-            module.make_batch(source, np.zeros(1, np.int32), np.zeros(1, np.int64))
+        batch = batch_from_dict(
+            make_batch(source, np.zeros(1, np.int32), np.zeros(1, np.int64))
         )
         built = build_model(model, source.metadata())
         shapes = jax.eval_shape(

@@ -136,7 +136,8 @@ def export_policy(
         "example": {"instruction": instruction},
         # How its simulator is set up: cameras and the length of an episode.
         "simulation": {
-            key: config.get("evaluation", {}).get(key) for key in ("primary", "horizon")
+            key: config.get("evaluation", {}).get(key)
+            for key in ("primary", "horizon", "image_size")
         },
         "exported": exported,
         "provenance": provenance,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vla_jax.data.resize import resize
 from vla_jax.simulation.environment import Environment, check_rate
 from vla_jax.simulation.tracking import Sight, has_objects, see_objects
 from vla_jax.simulation.video import add_caption, write_video
@@ -114,7 +115,8 @@ class Player:
         done = over or (success and not self._whole)
         if render:
             for number, camera in enumerate(self._cameras):
-                self._images[number] = observation["image"][camera]
+                image = observation["image"][camera]
+                self._images[number] = resize(image, *self._images.shape[1:3])
         if self._video is not None:
             if done or self._steps % VIDEO_STRIDE == 0:
                 self._frames.append(environment.frame(VIDEO_SIZE))

@@ -14,6 +14,7 @@ REFERENCE_SIZE = (480, 640)  # rows and columns that pixels refer to
 LOCKED_DRIFT = 40.0  # pixels; a point that drifts less counts as locked to an object
 STATIC_STEP = 2e-4  # metres per step; an object that moves less counts as static
 OFFSETS = (10, 50, 99)  # steps ahead at which predicted points are judged
+_RESTS = 1.0  # pixels; an object whose path spreads less cannot be followed
 
 
 def to_pixels(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -63,6 +64,33 @@ def drift(
     least = spread[np.arange(len(spread)), owner]
     known = np.isfinite(least)
     return np.where(known, least, np.nan), np.where(known, owner, -1)
+
+
+def correlation(
+    points: np.ndarray, objects: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
+    """How closely each point's path is that of the object it follows best.
+
+    Pearson's correlation over an episode, of both coordinates together. A point that
+    never moves has 0, whatever its drift.
+
+    Args:
+        points, objects, mask: as in `drift`.
+
+    Returns:
+        The largest over the objects, [k]; NaN where none of them moves.
+    """
+    real = mask & np.isfinite(objects).all((1, 2))
+    paths, ways = points[real], objects[real]
+    if not len(paths):
+        return np.full(points.shape[1], np.nan)
+    paths, ways = paths - paths.mean(0), ways - ways.mean(0)
+    size, reach = (np.sqrt(np.square(x).sum((0, 2))) for x in (paths, ways))  # [k], [o]
+    product = np.einsum("tkx,tox->ko", paths, ways)
+    scale = size[:, None] * reach
+    found = np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
+    moves = reach > _RESTS * np.sqrt(len(ways))
+    return found[:, moves].max(1) if moves.any() else np.full(len(found), np.nan)
 
 
 def jitter(points: np.ndarray, static: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -150,15 +178,23 @@ def measure(
 
     Returns:
         `locked` (share of all points), `drift` (pixels, mean over the locked points;
-        absent when none is), `jitter` (mean over points) and `prediction_error/<steps>`
-        as far as they can be told.
+        absent when none is), `drift_at_rest` (what a point that never moves would
+        have), `correlation` (of the point that follows an object best), `jitter` (mean
+        over points) and `prediction_error/<steps>` as far as they can be told.
     """
     found = {}
     drifts = np.full(points.shape[1], np.nan)
+    follows, rests = drifts.copy(), []
     for camera, centers in objects.items():
         mine = np.array([name == camera for name in cameras])
         if mine.any():
             drifts[mine], _ = drift(points[:, mine], centers, mask)
+            follows[mine] = correlation(points[:, mine], centers, mask)
+            rests.append(drift(np.zeros((len(points), 1, 2)), centers, mask)[0][0])
+    if np.isfinite(rests).any():
+        found["drift_at_rest"] = float(np.nanmean(rests))
+    if np.isfinite(follows).any():
+        found["correlation"] = float(np.nanmax(follows))
     if objects:
         found["locked"] = locked_fraction(drifts)
         locked = drifts[drifts < LOCKED_DRIFT]

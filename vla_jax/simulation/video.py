@@ -57,16 +57,23 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], fps: floa
         temporary.unlink(missing_ok=True)
 
 
-def add_caption(frame: np.ndarray, text: str, success: bool | None = None):
+def add_caption(
+    frame: np.ndarray,
+    text: str,
+    success: bool | None = None,
+    *,
+    size: int | None = None,
+) -> np.ndarray:
     """Puts a strip with text below a frame, uint8 [h, w, 3] -> [h + strip, w, 3].
 
     Args:
         frame: the picture; not changed.
         text: broken into at most two lines.
         success: True or False colors the strip green or red.
+        size: of the letters in pixels; a twentieth of the width when None.
     """
     height, width = frame.shape[:2]
-    size = max(9, width // 20)
+    size = max(9, width // 20) if size is None else size
     strip = int(2.8 * size)
     color = {None: (32, 32, 32), True: (24, 112, 48), False: (144, 32, 32)}[success]
     picture = Image.new("RGB", (width, height + strip), color)

@@ -57,7 +57,7 @@ _LEAST = dict(
 )
 
 # Read by those who play the policy, `launch/evaluate.py` and `serving/agent.py`.
-EVALUATION_KEYS = ("primary", "horizon", "execute", "ensemble")
+EVALUATION_KEYS = ("primary", "horizon", "image_size", "execute", "ensemble")
 
 # Sections of sections that may be given as "name=value,name=value".
 _PAIRS = (("train", "mesh"), ("model", "compute"), ("model", "lora"))

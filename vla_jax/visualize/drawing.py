@@ -4,12 +4,13 @@ import colorsys
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from vla_jax.simulation.video import add_caption
 from vla_jax.visualize.inspection import Inspection
 
 _SIDE = 320  # least height of a panel, in pixels
+_LETTERS = 14  # size of captions and of the numbers of points, in pixels
 _TRAIL = 50  # past steps that the trail of a point shows
 _AHEAD = 10  # steps ahead of which the caption tells the error
 
@@ -37,9 +38,16 @@ def draw_points(found: Inspection) -> Iterator[np.ndarray]:
                 _disc(left, points[t, k], color, str(k + 1))
                 _line(right, points[max(t - _TRAIL, 0) : t + 1, k], color)
                 _disc(right, points[t, k], color, "")
-            now = add_caption(np.asarray(left), _summary(found, camera, t))
-            past = add_caption(np.asarray(right), f"the last {min(t, _TRAIL)} steps")
-            rows.append(np.concatenate([now, past], 1))
+            words = (_summary(found, camera, t), f"the last {min(t, _TRAIL)} steps")
+            rows.append(
+                np.concatenate(
+                    [
+                        add_caption(np.asarray(panel), text, size=_LETTERS)
+                        for panel, text in zip((left, right), words, strict=True)
+                    ],
+                    1,
+                )
+            )
         yield stack_rows(rows)
 
 
@@ -51,7 +59,9 @@ def draw_maps(found: Inspection) -> Iterator[np.ndarray]:
         for camera, maps in found.maps.items():
             picture = found.images[camera][t]
             maps = maps[t] if maps.ndim == 4 else maps[t][None]
-            tiles = [overlay(picture, one) for one in maps]
+            tiles = [
+                _numbered(overlay(picture, one), k + 1) for k, one in enumerate(maps)
+            ]
             columns = min(3, len(tiles))
             blank = [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
             tiles += blank
@@ -60,12 +70,12 @@ def draw_maps(found: Inspection) -> Iterator[np.ndarray]:
                 for i in range(0, len(tiles), columns)
             ]
             text = f"{camera}: {len(maps)} maps, step {t}"
-            rows.append(add_caption(np.concatenate(grid), text))
+            rows.append(add_caption(np.concatenate(grid), text, size=_LETTERS))
         yield stack_rows(rows)
 
 
 def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A map over a picture, uint8 [h w 3]: dark where it is 0, yellow at its maximum.
+    """A map over a darkened picture, uint8 [h w 3]; yellow is its maximum.
 
     Args:
         picture: uint8 [h w 3].
@@ -75,9 +85,8 @@ def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
     scaled = Image.fromarray((heat / max(heat.max(), 1e-12)).astype(np.float32))
     scaled = np.asarray(scaled.resize((width, height), Image.Resampling.BILINEAR))
     scaled = np.clip(scaled, 0, 1)[..., None]
-    gray = picture.astype(np.float32).mean(-1, keepdims=True)
     ramp = np.concatenate([scaled, scaled**2, 0.2 * scaled**4], -1) * 255
-    mixed = 0.5 * gray + (0.3 + 0.7 * scaled) * ramp
+    mixed = 0.5 * picture.astype(np.float32) + (0.3 + 0.7 * scaled) * ramp
     return np.clip(mixed, 0, 255).astype(np.uint8)
 
 
@@ -126,13 +135,36 @@ def _line(picture: Image.Image, points: np.ndarray, color: tuple[int, int, int])
         ImageDraw.Draw(picture).line(flat, fill=color, width=2)
 
 
+def _numbered(picture: np.ndarray, number: int) -> np.ndarray:
+    """The number of a map in the lower left corner of its picture."""
+    image = Image.fromarray(picture)
+    _letters(image, (3, image.size[1] - _LETTERS - 4), str(number))
+    return np.asarray(image)
+
+
 def _disc(picture: Image.Image, point: np.ndarray, color, label: str) -> None:
     x, y = to_pixels(point, picture.size[::-1]).tolist()
     radius = max(3, picture.size[1] // 60)
     draw = ImageDraw.Draw(picture)
     box = (x - radius, y - radius, x + radius, y + radius)
     draw.ellipse(box, fill=color, outline=(0, 0, 0))
-    draw.text((x + radius + 1, y - 2 * radius), label, fill=(255, 255, 255))
+    # Inside the picture, also where the point is in a corner of it.
+    place = (
+        min(x + radius + 1, picture.size[0] - _LETTERS),
+        max(y - radius - _LETTERS, 0),
+    )
+    _letters(picture, place, label)
+
+
+def _letters(picture: Image.Image, place: tuple[float, float], text: str) -> None:
+    ImageDraw.Draw(picture).text(
+        place,
+        text,
+        fill=(255, 255, 255),
+        font=ImageFont.load_default(_LETTERS),
+        stroke_width=1,
+        stroke_fill=(0, 0, 0),
+    )
 
 
 def _colors(count: int) -> list[tuple[int, int, int]]:

@@ -1,7 +1,6 @@
 """Recorded episodes as a policy made of parts explains them."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +9,11 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from vla_jax.data.batch import make_batch
 from vla_jax.data.source import Source, open_source
 from vla_jax.models.build import build_model
-from vla_jax.train.checkpoint import find_folder, restore_variables
+from vla_jax.train.checkpoint import restore_variables
 from vla_jax.types import batch_from_dict
-
-_BATCH = 8  # samples explained in one call
+from vla_jax.visualize.replay import read_config, replay
 
 
 class Run(NamedTuple):
@@ -65,8 +62,7 @@ def open_run(checkpoint: str | Path, *, step: int | None, data_dir: str | None) 
     Raises:
         ValueError: nothing saved there, or a head that is not made of parts.
     """
-    folder = find_folder(checkpoint)
-    config = json.loads((folder / "config.json").read_text())
+    folder, config = read_config(checkpoint)
     head = config["model"]["head"]
     if head.get("name") != "hierarchical":
         raise ValueError(
@@ -91,34 +87,28 @@ def explain_episodes(
         ValueError: an unknown split.
     """
 
+    @jax.jit
     def explain(variables, batch):
-        rng = jax.random.key(0)
-        inputs = (batch.observation, batch.task, rng)
+        inputs = (batch.observation, batch.task, jax.random.key(0))
         return run.model.apply(variables, *inputs, method="explain")
 
-    explain = jax.jit(explain)
+    def look(numbers, batch):
+        del numbers
+        batch["labels"] = {}
+        images = batch["observation"]["image"]
+        return dict(
+            image={camera: value[:, -1] for camera, value in images.items()},
+            action=batch["action"],
+            mask=batch["action_mask"],
+            **explain(run.variables, batch_from_dict(batch)),
+        )
+
     for dataset, found in enumerate(run.source.episodes(split)):
         name = run.source.indexes[dataset].spec.name
         for row in range(min(episodes, len(found.number))):
             step = np.arange(0, found.length[row], every)
-            parts = []
-            for start in range(0, len(step), _BATCH):
-                some = step[start : start + _BATCH]
-                filled = np.pad(some, (0, _BATCH - len(some)), mode="edge")
-                sample = found.first_sample[row] + filled
-                numbers = np.full(_BATCH, dataset, np.int32)
-                batch = make_batch(run.source, numbers, sample, split=split)
-                batch["labels"] = {}
-                chunks = explain(run.variables, batch_from_dict(batch))
-                image = {c: v[:, -1] for c, v in batch["observation"]["image"].items()}
-                content = dict(
-                    image=image,
-                    action=batch["action"],
-                    mask=batch["action_mask"],
-                    **{key: np.asarray(value) for key, value in chunks.items()},
-                )
-                parts.append(jax.tree.map(lambda x, n=len(some): x[:n], content))
-            whole = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+            samples = found.first_sample[row] + step
+            whole = replay(look, run.source, samples, split=split, dataset=dataset)
             yield Explained(
                 name=f"{name}-{found.number[row]:04d}",
                 dataset=dataset,

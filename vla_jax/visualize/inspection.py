@@ -9,17 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from vla_jax.data.batch import make_batch
 from vla_jax.data.image import decode
 from vla_jax.data.source import Source, open_source
 from vla_jax.data.statistics import Statistics, normalize
 from vla_jax.data.windows import window_and_chunk
 from vla_jax.models.build import build_model
 from vla_jax.names import did_you_mean
-from vla_jax.train.checkpoint import find_folder, restore_variables
+from vla_jax.train.checkpoint import restore_variables
 from vla_jax.types import batch_from_dict
-
-_ROWS = 8  # frames in one call of the policy
+from vla_jax.visualize.replay import read_config, replay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +64,7 @@ def inspect_episode(
         ValueError: data or a checkpoint that cannot be used, no such episode, or a
             policy without maps and points.
     """
-    folder = find_folder(checkpoint)
-    config = json.loads((folder / "config.json").read_text())
+    folder, config = read_config(checkpoint)
     metadata = json.loads((folder / "metadata.json").read_text())
     source = _open(config["data"], data_dir, spec)
     samples = _samples(source, split, episode)
@@ -75,20 +72,15 @@ def inspect_episode(
     variables = jax.device_put(restore_variables(folder, step))
 
     @jax.jit
-    def diagnose(variables, observation, task):
-        rng = jax.random.key(0)
-        return model.apply(variables, observation, task, rng, method="diagnose")
+    def diagnose(variables, batch):
+        inputs = (batch.observation, batch.task, jax.random.key(0))
+        return model.apply(variables, *inputs, method="diagnose")
 
-    found = []
-    for start in range(0, len(samples), _ROWS):
-        rows = samples[start : start + _ROWS]
-        padded = np.concatenate([rows, np.repeat(rows[-1:], _ROWS - len(rows))])
-        batch = make_batch(source, np.zeros(_ROWS, np.int32), padded, split=split)
-        batch["observation"]["proprio"] = _proprio(source, split, padded, metadata)
-        batch = batch_from_dict(batch)
-        result = diagnose(variables, batch.observation, batch.task)
-        found.append(jax.tree.map(lambda x, n=len(rows): np.asarray(x[:n]), result))
-    found = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    def look(numbers, batch):
+        batch["observation"]["proprio"] = _proprio(source, split, numbers, metadata)
+        return diagnose(variables, batch_from_dict(batch))
+
+    found = replay(look, source, samples, split=split)
     if not found["maps"]:
         raise ValueError(
             f"The policy in {folder} has no attention maps: none of its modules in "
