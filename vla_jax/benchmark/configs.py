@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from vla_jax.benchmark.peers import peer_of
 from vla_jax.benchmark.policy_arms import FRAMEWORKS
+from vla_jax.benchmark.profile import SUMMARY
 from vla_jax.benchmark.report import Row
 from vla_jax.benchmark.turns import alternate
 from vla_jax.names import did_you_mean
@@ -87,7 +89,10 @@ def measure_configs(
         )
     jobs = {}
     for label, config in configs.items():
-        for framework in ("jax", *peers):
+        frameworks = ("jax", *peers) if peer_of(config) else ("jax",)
+        if len(frameworks) <= len(peers):
+            print(f"{label} has no peer in PyTorch; it is measured alone.")
+        for framework in frameworks:
             name = label if framework == "jax" else f"{label}/{framework}"
             trace = profile and framework == "jax"
             jobs[name] = {
@@ -99,6 +104,9 @@ def measure_configs(
                 "profile": str(Path(profile, label.replace(":", "_"))) if trace else "",
             }
     results = alternate(jobs, turns, _ARMS)
+    for name, job in jobs.items():
+        if job["profile"]:
+            print(f"{name}: {Path(job['profile'], SUMMARY).read_text()}")
     describe = {"step": _step_rows, "inference": _inference_rows}[part]
     first, rows = results[next(iter(jobs))], []
     for name, found in results.items():
