@@ -11,7 +11,9 @@ def peer_of(config: Mapping[str, Any]) -> str:
         config: an experiment.
     """
     model = config["model"]
-    if config["data"]["window"] != 1 or model.get("attention") or model.get("lora"):
+    if config["data"]["window"] != 1 or not config["data"]["cameras"]:
+        return ""
+    if model.get("attention") or model.get("lora"):
         return ""
     images = {_name(part) for part in model["image"].values()}
     tokens = {_name(part) for part in model["tokens"].values()}
