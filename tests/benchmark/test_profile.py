@@ -6,11 +6,11 @@ import jax.numpy as jnp
 from vla_jax.benchmark.profile import (
     SUMMARY,
     module_of,
+    operation_names,
     own_times,
     summarize,
     trace,
 )
-from vla_jax.benchmark.programs import operation_names
 
 
 def event(name, start, duration, thread=1):
@@ -35,6 +35,20 @@ def test_an_instruction_has_the_time_that_is_its_own():
         {"ph": "M", "pid": 1, "name": "thread_name"},
     ]
     assert own_times(events) == {"while.1": 50, "dot.2": 80, "add.3": 27}
+
+
+def test_what_lost_its_name_is_called_by_its_inputs():
+    text = """
+  %add.1 = f32[2] add(%p, %p), metadata={op_name="jit(f)/stem/add" id=1}
+  %copy.2 = f32[2] copy(%add.1)
+  ROOT %conv.3 = f32[2] fusion(%copy.2), kind=kCustom, calls=%inner.4
+  %far.5 = f32[2] negate(%q)
+"""
+    assert operation_names(text) == {
+        "add.1": "jit(f)/stem/add",
+        "copy.2": "jit(f)/stem/add~",
+        "conv.3": "jit(f)/stem/add~",
+    }
 
 
 def test_modules_are_told_with_their_direction():
@@ -64,7 +78,7 @@ def test_a_trace_of_a_program_names_its_parts(tmp_path):
     trace(
         tmp_path,
         lambda: jax.block_until_ready(compiled(jnp.ones((64, 64)))),
-        operation_names(compiled),
+        operation_names(compiled.as_text()),
     )
     summary = (tmp_path / SUMMARY).read_text()
     assert "stem" in summary and "trace.json.gz in https://ui.perfetto.dev" in summary

@@ -17,8 +17,13 @@ import jax
 
 SUMMARY = "summary.txt"
 
+# Parts of a path that say how a module was called, and not which.
+_WRAPPERS = ("", "train_step", "main", "Policy", "while", "body", "closed_call")
+_METHOD = re.compile(r"\w+\.(\w+)$")
+
 _MODULES, _OPERATIONS = 12, 12  # lines of a summary
 _DEPTH = 2  # names of a path that tell a module
+_HOPS = 3  # inputs of inputs that may name an instruction
 
 
 def trace(folder: str | Path, run: Callable[[], None], names: Mapping[str, str]):
@@ -37,6 +42,37 @@ def trace(folder: str | Path, run: Callable[[], None], names: Mapping[str, str])
     summary = summarize(own_times(events), names)
     opened = f"Open {file} in https://ui.perfetto.dev."
     (folder / SUMMARY).write_text(f"{summary}\n{opened}\n")
+
+
+def operation_names(text: str) -> dict[str, str]:
+    """Instruction of a compiled program -> the operation that it came from.
+
+    Some that the compiler made anew, such as gradients of convolutions, have lost it:
+    they are called by the nearest of their inputs that has one, with a "~" behind.
+
+    Args:
+        text: the program, `compiled.as_text()`.
+    """
+    names, inputs = {}, {}
+    for line in text.splitlines():
+        instruction, equals, rest = line.strip().partition(" = ")
+        if not equals:
+            continue
+        instruction = instruction.removeprefix("ROOT ").lstrip("%")
+        found = re.search(r'op_name="([^"]*)"', rest)
+        if found:
+            names[instruction] = found[1]
+        inputs[instruction] = re.findall(r"%([\w.-]+)", rest.partition(", calls=")[0])
+    lost = {}
+    for instruction in inputs.keys() - names.keys():
+        near = inputs[instruction]
+        for _ in range(_HOPS):
+            named = next((name for name in near if "/" in names.get(name, "")), None)
+            if named:
+                lost[instruction] = names[named] + "~"
+                break
+            near = [name for one in near for name in inputs.get(one, ())]
+    return names | lost
 
 
 def own_times(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:
@@ -98,22 +134,12 @@ def module_of(operation: str) -> str:
 
 def _path(operation: str) -> str:
     """Names of modules and of the operation, without those of JAX's transformations."""
-    parts = re.sub(r"\b(jit|jvp|transpose|vmap|remat)\(([^()]*)\)", r"\2", operation)
-    while parts != operation:
-        operation = parts
-        parts = re.sub(r"\b(jit|jvp|transpose|vmap)\(([^()]*)\)", r"\2", operation)
-    dropped = (
-        "train_step",
-        "main",
-        "one",
-        "Policy",
-        "loss",
-        "Policy.loss",
-        "",
-        "while",
-    )
-    kept = [part for part in parts.split("/") if part not in dropped]
-    return "/".join(kept)
+    before = ""
+    while before != operation:
+        before = operation
+        operation = re.sub(r"\b(jit|jvp|transpose|vmap)\(([^()]*)\)", r"\2", operation)
+    parts = operation.split("/")
+    return "/".join(p for p in parts if p not in _WRAPPERS and not _METHOD.match(p))
 
 
 def _shares(times: Mapping[str, float], total: float, count: int) -> Sequence[str]:

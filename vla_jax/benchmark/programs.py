@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from vla_jax.benchmark import synthetic
+from vla_jax.benchmark.profile import operation_names
 from vla_jax.compile_cache import use_compile_cache
 from vla_jax.data.text import Tokenizer
 from vla_jax.models.augment import make_augment
@@ -144,7 +145,7 @@ def _open_step(config: dict[str, Any], metadata: dict[str, Any]) -> Program:
     peak = peak_flops(mesh.devices.flat[0].device_kind, settings["peak_flops"])
     if peak is not None:
         facts["mfu_s"] = flops / (peak * mesh.size)
-    return Program(run, facts, functools.partial(operation_names, update))
+    return Program(run, facts, lambda: operation_names(update.as_text()))
 
 
 def _open_inference(config: dict[str, Any], metadata: dict[str, Any]) -> Program:
@@ -210,17 +211,6 @@ def random_variables(shapes: Mapping[str, Any], seed: int = 0) -> dict[str, Any]
         return np.full(leaf.shape, is_factor, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, dict(shapes))
-
-
-def operation_names(compiled: Any) -> dict[str, str]:
-    """Instruction of a compiled program -> the operation of the model it came from."""
-    names = {}
-    for line in compiled.as_text().splitlines():
-        instruction, equals, rest = line.strip().partition(" = ")
-        if equals and 'op_name="' in rest:
-            name = rest.partition('op_name="')[2].partition('"')[0]
-            names[instruction.removeprefix("ROOT ").lstrip("%")] = name
-    return names
 
 
 def _program_mb(compiled: Any) -> float:
