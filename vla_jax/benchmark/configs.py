@@ -14,15 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vla_jax.benchmark.peers import peer_of
 from vla_jax.benchmark.policy_arms import FRAMEWORKS
 from vla_jax.benchmark.profile import SUMMARY
 from vla_jax.benchmark.report import Row
 from vla_jax.benchmark.turns import alternate
 from vla_jax.names import did_you_mean
-from vla_jax.serving.timing import PERCENTILES
+from vla_jax.serving.timing import percentiles_ms
 
 PEERS = FRAMEWORKS[1:]
 
@@ -151,10 +149,12 @@ def _step_rows(name: str, results: Sequence[Mapping[str, Any]]) -> list[Row]:
 
 
 def _inference_rows(name: str, results: Sequence[Mapping[str, Any]]) -> list[Row]:
-    rows = []
-    for percent in PERCENTILES:
-        values = [1e3 * np.percentile(r["seconds"], percent) for r in results]
-        rows.append(Row.over(f"{name}/p{percent}_ms", list(map(float, values)), "ms"))
+    medians = [1e3 * _median(result) for result in results]
+    rows = [Row.over(f"{name}/p50_ms", medians, "ms")]
+    every = [second for result in results for second in result["seconds"]]
+    for key, value in percentiles_ms(every).items():
+        if key != "p50_ms":
+            rows.append(Row(f"{name}/{key}", value, "ms"))
     return rows + _fact_rows(name, results)
 
 

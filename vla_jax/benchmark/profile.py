@@ -19,7 +19,6 @@ SUMMARY = "summary.txt"
 
 # Parts of a path that say how a module was called, and not which.
 _WRAPPERS = ("", "train_step", "main", "Policy", "while", "body", "closed_call")
-_METHOD = re.compile(r"\w+\.(\w+)$")
 
 _MODULES, _OPERATIONS = 12, 12  # lines of a summary
 _DEPTH = 2  # names of a path that tell a module
@@ -138,8 +137,12 @@ def _path(operation: str) -> str:
     while before != operation:
         before = operation
         operation = re.sub(r"\b(jit|jvp|transpose|vmap)\(([^()]*)\)", r"\2", operation)
-    parts = operation.split("/")
-    return "/".join(p for p in parts if p not in _WRAPPERS and not _METHOD.match(p))
+    kept: list[str] = []
+    for part in operation.split("/"):
+        name = part.partition(".")[0]  # of "head.loss", a method
+        if name not in _WRAPPERS and name not in kept[-1:]:
+            kept.append(name)
+    return "/".join(kept)
 
 
 def _shares(times: Mapping[str, float], total: float, count: int) -> Sequence[str]:
