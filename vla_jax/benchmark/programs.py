@@ -19,7 +19,7 @@ from vla_jax.compile_cache import use_compile_cache
 from vla_jax.data.text import Tokenizer
 from vla_jax.models.augment import make_augment
 from vla_jax.models.build import build_model
-from vla_jax.serving.live import live_policy
+from vla_jax.serving.live import live_policy, make_forward
 from vla_jax.train.config import make_phases, resolve
 from vla_jax.train.flops import peak_flops
 from vla_jax.train.phase import enter_phase, step_flops
@@ -190,7 +190,14 @@ def _open_inference(config: dict[str, Any], metadata: dict[str, Any]) -> Program
         "images": len(first["image"]) * policy.schema.window,
         "compile_s": time.perf_counter() - start,
     }
-    return Program(run, facts)
+
+    def names() -> dict[str, str]:
+        inputs = policy.row([policy.schema.check(first)], _INSTRUCTION)
+        inputs = {key: np.asarray(value)[None] for key, value in inputs.items()}
+        forward = jax.jit(make_forward(model, metadata, policy.schema.dataset))
+        return operation_names(forward.lower(variables, inputs).compile().as_text())
+
+    return Program(run, facts, names)
 
 
 def random_variables(shapes: Mapping[str, Any], seed: int = 0) -> dict[str, Any]:
