@@ -58,6 +58,7 @@ def test_overrides_that_lead_nowhere_are_refused(override, message):
 def test_steps_become_rates_and_ratios_of_the_same_turn(monkeypatch, capsys):
     def alternate(jobs, turns, module):
         assert [job["framework"] for job in jobs.values()] == ["jax", "torch", "jax"]
+        assert jobs["a/torch"]["config"]["model"]["compute"] == {"dtype": "bfloat16"}
         facts = {"parameters": 7, "images": 6, "gflop": 4.0, "mfu_s": 0.5}
         seconds = {"a": (1.0, 2.0), "a/torch": (2.0, 3.0), "b": (1.0, 1.0)}
         return {
@@ -66,7 +67,9 @@ def test_steps_become_rates_and_ratios_of_the_same_turn(monkeypatch, capsys):
         }
 
     monkeypatch.setattr(configs, "alternate", alternate)
-    plain = configs.load_config("configs/act.py:debug")
+    plain = configs.load_config(
+        "configs/act.py:debug", ["--config.model.compute=dtype=bfloat16"]
+    )
     points = configs.load_config("configs/msact.py:debug")
     rows = configs.measure_configs(
         "step", {"a": plain, "b": points}, peers=["torch"], count=1, turns=2

@@ -21,6 +21,7 @@ from vla_jax.benchmark.report import Row
 from vla_jax.benchmark.turns import alternate
 from vla_jax.names import did_you_mean
 from vla_jax.serving.timing import percentiles_ms
+from vla_jax.train.config import resolve
 
 PEERS = FRAMEWORKS[1:]
 
@@ -87,6 +88,7 @@ def measure_configs(
         )
     jobs = {}
     for label, config in configs.items():
+        config = resolve(config)
         frameworks = ("jax", *peers) if peer_of(config) else ("jax",)
         if len(frameworks) <= len(peers):
             print(f"{label} has no peer in PyTorch; it is measured alone.")
