@@ -2,18 +2,27 @@
 
     python launch/benchmark.py loader --compare=tfdata,dlimp --out=loader.json
     python launch/benchmark.py loader --data_dir=DATA --spec=metaworld --out=loader.json
-    python launch/benchmark.py step --config=configs/quickstart.py --out=step.json
+    python launch/benchmark.py step --config=configs/act.py:small --compare=torch
+    python launch/benchmark.py step --config=configs/quickstart.py --with_loader
+    python launch/benchmark.py inference --config=configs/act.py,configs/msact.py
     python launch/benchmark.py inference --policy=policy --out=inference.json
-    python launch/benchmark.py inference --configs=configs/act.py,configs/msact.py:top
     python launch/benchmark.py serve --policy=policy --out=serve.json
 
 `loader` compares the data loader with raw JPEG decoding on the same images and threads,
 and with the pipelines of TensorFlow that --compare names, and watches its memory; it
 also times indexing, random access and what a mixture of many data sets costs. Without
---data_dir it makes a data set of its own. `step` takes the time that training spends
-outside the compiled step. `inference` times bundles of `launch/export.py`, exported
-and live, or policies of configs with random weights; several take turns and are
-compared with the first. `serve` times one bundle behind its server, as clients see it.
+--data_dir it makes a data set of its own.
+
+`step` and `inference` time what configs train and play, with random weights and data
+made up: nothing has to be on disk. Several configs, and their peers in PyTorch
+(--compare=torch,torch_compile), take turns and are compared with the first. Any leaf is
+a flag, for all of them: `--config.model.compute=dtype=bfloat16`. `--profile=FOLDER`
+writes a trace and says what takes the time.
+
+`step --with_loader` trains on the config's data sets and takes the time that passes
+outside the compiled step. `inference --policy` times bundles of `launch/export.py`,
+exported and live; several take turns and are compared with the first. `serve` times one
+bundle behind its server, as clients see it.
 """
 
 import contextlib
@@ -25,9 +34,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
 
 from vla_jax.benchmark.access import measure_access, measure_index
+from vla_jax.benchmark.configs import (
+    PEERS,
+    label_configs,
+    load_config,
+    measure_configs,
+    split_names,
+)
 from vla_jax.benchmark.dataset import write_benchmark_dataset, write_copied_dataset
 from vla_jax.benchmark.loader import measure_growth, measure_throughput
 from vla_jax.benchmark.mixture import measure_mixture
@@ -47,10 +62,15 @@ _IMAGE_SIZE = flags.DEFINE_integer(
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "samples in a batch")
 _NUM_BATCHES = flags.DEFINE_integer(
-    "num_batches", 100, "batches or steps per measurement"
+    "num_batches", 100, "batches, steps or predictions per measurement"
 )
 _REPEATS = flags.DEFINE_integer("repeats", 7, "measurements of each arm")
-_COMPARE = flags.DEFINE_list("compare", [], "pipelines to compare with: tfdata, dlimp")
+_COMPARE = flags.DEFINE_list(
+    "compare",
+    [],
+    "what to compare with: pipelines tfdata, dlimp; peers of configs torch, "
+    "torch_compile",
+)
 _SHUFFLE = flags.DEFINE_integer(
     "shuffle", 4096, "steps that the pipelines of --compare shuffle together"
 )
@@ -66,25 +86,25 @@ _ACCESS_EPISODES = flags.DEFINE_integer(
 _MIXTURE_EPISODES = flags.DEFINE_integer(
     "mixture_episodes", 2_000, "of each data set of a mixture of many; 0: skip"
 )
-_THREADS = flags.DEFINE_integer("threads", 0, "decoding threads; 0: one per core")
+_THREADS = flags.DEFINE_integer(
+    "threads", 0, "decoding threads, or cores for every config; 0: all cores"
+)
 _EPISODES = flags.DEFINE_integer(
     "episodes", 40, "size of the data set made without --data_dir"
 )
 _OUT = flags.DEFINE_string("out", "", "JSON file to write")
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "experiment to measure with `step`",
-    lock_config=False,
-    accept_new_attributes=True,
+_CONFIG = flags.DEFINE_string(
+    "config", "", "experiments for `step` and `inference`, file.py or file.py:variant"
 )
-
+_WITH_LOADER = flags.DEFINE_bool(
+    "with_loader", False, "`step` with batches from the data sets of the config"
+)
+_PROFILE = flags.DEFINE_string(
+    "profile", "", "folder for traces of `step` and `inference` of configs"
+)
 _POLICY = flags.DEFINE_list("policy", [], "bundle, for `inference` and `serve`")
-_CONFIGS = flags.DEFINE_list(
-    "configs", [], "instead, for `inference`: configs, file.py or file.py:variant"
-)
 _BATCH_SIZES = flags.DEFINE_list(
-    "batch_sizes", ["1", "8"], "rows of a call in `inference`"
+    "batch_sizes", ["1", "8"], "rows of a call in `inference` of bundles"
 )
 _CLIENTS = flags.DEFINE_list("clients", ["1", "4", "8"], "clients at a time in `serve`")
 
@@ -92,15 +112,20 @@ _COMMANDS = ("loader", "step", "inference", "serve")
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) != 2 or argv[1] not in _COMMANDS:
-        raise app.UsageError(
-            f"Name one benchmark of {list(_COMMANDS)}, got {argv[1:]}."
-        )
+    overrides = [text for text in argv[1:] if text.startswith("--config.")]
+    words = [text for text in argv[1:] if not text.startswith("--config.")]
+    if len(words) != 1 or words[0] not in _COMMANDS:
+        raise app.UsageError(f"Name one benchmark of {list(_COMMANDS)}, got {words}.")
+    if overrides and not _CONFIG.value:
+        raise app.UsageError(f"{overrides[0]} needs --config.")
     try:
-        measure = dict(
-            zip(_COMMANDS, (_loader, _step, _inference, _serve), strict=True)
-        )
-        rows = measure[argv[1]]()
+        measure = {
+            "loader": _loader,
+            "step": lambda: _step(overrides),
+            "inference": lambda: _inference(overrides),
+            "serve": _serve,
+        }
+        rows = measure[words[0]]()
     except ValueError as error:
         sys.exit(f"error: {error}")
     write_report(rows, _OUT.value)
@@ -172,31 +197,45 @@ def _config(path, spec: str, cameras: Sequence[str], image_size: int) -> dict:
     }
 
 
-def _step() -> list[Row]:
-    if _CONFIG.value is None:
+def _step(overrides: Sequence[str]) -> list[Row]:
+    if not _CONFIG.value:
         raise app.UsageError("`step` needs --config, such as configs/quickstart.py.")
-    return measure_step(_CONFIG.value.to_dict(), num_steps=_NUM_BATCHES.value)
+    if not _WITH_LOADER.value:
+        return _configs("step", overrides)
+    (name,) = split_names(_CONFIG.value)
+    return measure_step(load_config(name, overrides), num_steps=_NUM_BATCHES.value)
 
 
-def _inference() -> list[Row]:
-    from vla_jax.benchmark import inference
+def _inference(overrides: Sequence[str]) -> list[Row]:
+    from vla_jax.benchmark.inference import bundle_arms, measure_inference
 
-    names = _CONFIGS.value or _POLICY.value
-    if not names or bool(_CONFIGS.value) == bool(_POLICY.value):
+    if _CONFIG.value:
+        return _configs("inference", overrides)
+    names = _POLICY.value
+    if not names:
         raise app.UsageError(
-            "`inference` needs --policy, made by launch/export.py, or --configs."
+            "`inference` needs --config, or --policy, made by launch/export.py."
         )
     if len(set(names)) < len(names):
         raise ValueError(f"{names} names one of them twice.")
     sizes = tuple(map(int, _BATCH_SIZES.value))
-    policies = {}
-    for name in names:
-        if _CONFIGS.value:
-            arms = inference.config_arms(inference.load_config(name), sizes)
-        else:
-            arms = inference.bundle_arms(name, sizes)
-        policies[name if len(names) > 1 else ""] = arms
-    return inference.measure_inference(policies, num_calls=_NUM_BATCHES.value)
+    policies = {
+        name if len(names) > 1 else "": bundle_arms(name, sizes) for name in names
+    }
+    return measure_inference(policies, num_calls=_NUM_BATCHES.value)
+
+
+def _configs(part: str, overrides: Sequence[str]) -> list[Row]:
+    labels = label_configs(split_names(_CONFIG.value))
+    return measure_configs(
+        part,
+        {label: load_config(name, overrides) for label, name in labels.items()},
+        peers=choose_rivals(_COMPARE.value, PEERS),
+        count=_NUM_BATCHES.value,
+        turns=_REPEATS.value,
+        threads=_THREADS.value,
+        profile=_PROFILE.value,
+    )
 
 
 def _serve() -> list[Row]:
@@ -208,5 +247,12 @@ def _serve() -> list[Row]:
     return measure_serve(_POLICY.value[0], clients, num_requests=_NUM_BATCHES.value)
 
 
+def _parse(argv: list[str]) -> list[str]:
+    """Leaves `--config.` flags to `main`; refuses others that are unknown."""
+    mine = [text for text in argv if text.startswith("--config.")]
+    rest = [text for text in argv if not text.startswith("--config.")]
+    return [*flags.FLAGS(rest), *mine]
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parse)

@@ -53,15 +53,26 @@ def test_batches_of_an_index_load_no_tensorflow(tmp_path):
     assert "grain" in loaded and not loaded & {"tensorflow", "tensorflow_datasets"}
 
 
-def test_only_the_stream_and_its_rivals_name_tensorflow():
+def files_that_import(*packages):
     root, found = Path(vla_jax.__file__).parent, set()
     for path in root.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in getattr(node, "names", ())]
             if isinstance(node, ast.ImportFrom):
-                names.append(node.module or "")
-            elif not isinstance(node, ast.Import):
+                names = [node.module or ""]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
                 continue
-            if any(name.startswith(("tensorflow", "dlimp")) for name in names):
+            if any(name.partition(".")[0] in packages for name in names):
                 found.add(path.relative_to(root).as_posix())
+    return found
+
+
+def test_only_the_stream_and_its_rivals_name_tensorflow():
+    found = files_that_import("tensorflow", "tensorflow_datasets", "dlimp")
     assert found == {"benchmark/tfdata.py", "data/stream.py"}
+
+
+def test_only_peers_of_the_benchmark_name_torch():
+    names = ("act", "blockwise", "peer")
+    assert files_that_import("torch") == {f"benchmark/torch_{n}.py" for n in names}

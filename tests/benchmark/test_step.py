@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from tests import fake
 from tests.train.toy import Toy
 from tests.train.train_real import get_config
-from vla_jax.benchmark import step
+from vla_jax.benchmark import programs
 from vla_jax.benchmark.step import measure_step, time_steps
 
 
@@ -34,7 +34,7 @@ def test_waiting_for_batches_counts_as_outside():
 
 def test_the_step_of_a_config_is_measured(tmp_path, monkeypatch):
     # A model that compiles in a moment; `build_model` has tests of its own.
-    monkeypatch.setattr(step, "build_model", lambda config, metadata: Toy())
+    monkeypatch.setattr(programs, "build_model", lambda *_, **__: Toy())
     folder = fake.write_dataset(tmp_path, image_size=16)
     config = get_config(str(folder), 100)
     config["train"].update(tensorboard=False, augment={})

@@ -19,6 +19,14 @@ def test_rivals_that_are_not_installed_are_left_out_with_a_sentence(
         turns.choose_rivals(["dlim"])
 
 
+def test_compiled_peers_need_a_compiler(monkeypatch, capsys):
+    monkeypatch.setattr(turns.importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(turns.shutil, "which", lambda name: None)
+    peers = ["torch", "torch_compile"]
+    assert turns.choose_rivals(peers, peers) == ["torch"]
+    assert "torch.compile needs a C++ compiler" in capsys.readouterr()[0]
+
+
 def test_ratios_are_taken_within_a_turn():
     slow, fast = (
         [{"seconds": s} for s in (2, 8, 6)],

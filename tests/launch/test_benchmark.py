@@ -79,6 +79,9 @@ def test_loader_benchmark_writes_every_row_and_the_machine(tmp_path):
     [
         (("laoder",), "['loader', 'step', 'inference', 'serve']"),
         (("step",), "--config"),
+        (("step", "--config=configs/none.py"), "no config file configs/none.py"),
+        (("step", "--config.train.steps=3"), "--config.train.steps=3 needs --config"),
+        (("step", "--confg=configs/act.py"), "Unknown command line flag 'confg'"),
         (("serve",), "--policy, made by launch/export.py"),
         (("loader", "--data_dir=/nowhere"), "error: There is no folder /nowhere"),
         (("loader", "--compare=tfdta"), "'tfdta' in --compare; did you mean 'tfdata'?"),
@@ -95,3 +98,22 @@ def test_images_of_another_size_are_refused(tmp_path):
     done = run("loader", f"--data_dir={folder}", "--num_batches=2", "--batch_size=2")
     assert done.returncode == 1
     assert "error: The images are 16 x 16 pixels" in done.stderr
+
+
+def test_configs_take_turns_without_data(tmp_path):
+    out = tmp_path / "inference.json"
+    done = run(
+        "inference",
+        "--config=configs/act.py:debug,configs/vit.py:debug",
+        "--config.train.ema_decay=0.0",
+        "--num_batches=2",
+        "--repeats=2",
+        f"--profile={tmp_path / 'trace'}",
+        f"--out={out}",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]}
+    assert rows["inference/vit:debug/p50_ms"]["turns"] == 2
+    assert rows["inference/vit:debug/ratio"]["value"] > 0
+    assert rows["inference/act:debug/p99_ms"]["value"] > 0
+    assert "ms in instructions" in done.stdout

@@ -30,16 +30,25 @@ _SEED = 0
 _REST = 0.1  # seconds in which resting threads use less than a tenth of one core
 _LONGEST_REST = 10.0
 
-Turn = Callable[[], dict[str, float]]
+Turn = Callable[[], dict[str, Any]]
 
 
 def main() -> None:
     """Answers what comes from stdin until it ends."""
+    answer(
+        lambda job: open_arm(
+            job["arm"], job["config"], job["num_batches"], job["shuffle"]
+        )
+    )
+
+
+def answer(open_job: Callable[[dict[str, Any]], Turn]) -> None:
+    """Opens the job of the first line of stdin and takes a turn for every other one."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints is no reply
     job = json.loads(sys.stdin.readline())
     try:
-        turn = open_arm(job["arm"], job["config"], job["num_batches"], job["shuffle"])
+        turn = open_job(job)
         _reply(replies, {})
         for _ in sys.stdin:
             result = turn()

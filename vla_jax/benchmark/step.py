@@ -7,7 +7,6 @@ the devices stand idle. Training itself does not wait, so there the share is sma
 """
 
 import contextlib
-import functools
 import itertools
 import statistics
 import tempfile
@@ -17,17 +16,14 @@ from typing import Any
 
 import jax
 
+from vla_jax.benchmark.programs import compile_update
 from vla_jax.benchmark.report import Row
 from vla_jax.compile_cache import use_compile_cache
-from vla_jax.models.augment import make_augment
-from vla_jax.models.build import build_model
-from vla_jax.models.lora import frozen_base
-from vla_jax.train.config import make_phases, resolve
+from vla_jax.train.config import resolve
 from vla_jax.train.feed import make_feed
 from vla_jax.train.metrics import MetricsWriter, Recorder
-from vla_jax.train.optimizer import make_optimizer
-from vla_jax.train.sharding import make_mesh, state_sharding
-from vla_jax.train.step import TrainState, init_state, init_variables, train_step
+from vla_jax.train.sharding import make_mesh
+from vla_jax.train.step import TrainState
 from vla_jax.types import Batch
 
 _WARM_UP = 5  # steps that are not timed: compilation, and the first batches
@@ -45,6 +41,7 @@ def measure_step(config: Mapping[str, Any], *, num_steps: int) -> list[Row]:
     """
     config = resolve(config)
     settings = config["train"]
+    settings |= {"load": {}, "initial_checkpoint": ""}  # any weights will do
     if settings["compile_cache"]:
         use_compile_cache(settings["compile_cache"])
     mesh = make_mesh(settings["mesh"])
@@ -69,10 +66,14 @@ def measure_step(config: Mapping[str, Any], *, num_steps: int) -> list[Row]:
             last_good=lambda: None,
         )
         stack.callback(recorder.close)
-        first = next(batches)
-        update, state = _first_phase(config, mesh, feed.metadata, first)
+        first, root = next(batches), jax.random.key(config["seed"])
+        compiled, state, _, _ = compile_update(config, feed.metadata, first)
         inside, total = time_steps(
-            update, state, itertools.chain([first], batches), recorder, num_steps
+            lambda state, batch: compiled(state, batch, root),
+            state,
+            itertools.chain([first], batches),
+            recorder,
+            num_steps,
         )
     images = sum(
         image.shape[0] * image.shape[1] for image in first.observation.image.values()
@@ -112,48 +113,3 @@ def time_steps(
             inside.append(end - start)
         recorder.push(step + _WARM_UP + 1, metrics, batch, waited=start - asked)
     return inside, end - begun
-
-
-def _first_phase(config, mesh, metadata, batch: Batch) -> tuple[Callable, TrainState]:
-    """The compiled step and the state that training would begin with."""
-    settings = config["train"]
-    phase = make_phases(settings)[0]
-    weights, root = dict(phase.loss_weights), jax.random.key(config["seed"])
-    model = build_model(
-        config["model"], metadata, attention_kernel=settings["attention_kernel"]
-    )
-    draw = functools.partial(init_variables, model, weights)
-    variables = jax.eval_shape(draw, batch, root)
-    optimizer = make_optimizer(
-        variables,
-        phase.steps,
-        [*phase.freeze, *frozen_base(model, variables)],
-        **{**config["optimizer"], **phase.optimizer},
-    )
-    decay = settings["ema_decay"]
-
-    def create(batch, root):
-        variables = draw(batch, root)
-        kept = dict(ema=decay > 0, frozen_dtype=settings["frozen_dtype"])
-        return init_state(optimizer, variables, **kept)
-
-    shapes = jax.eval_shape(create, batch, root)
-    sharding = state_sharding(
-        mesh, shapes, settings["sharding"], min_size=settings["fsdp_min_size"]
-    )
-    augment = make_augment(settings["augment"])
-    update = jax.jit(
-        functools.partial(
-            train_step,
-            model,
-            optimizer,
-            augment,
-            weights,
-            decay,
-            accumulate=settings["accumulate"],
-        ),
-        donate_argnums=0,
-        out_shardings=(sharding, None),
-    )
-    state = jax.jit(create, out_shardings=sharding)(batch, root)
-    return lambda state, batch: update(state, batch, root), state

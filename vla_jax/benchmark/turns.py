@@ -5,6 +5,8 @@ import contextlib
 import functools
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,56 +18,68 @@ from tqdm import tqdm
 from vla_jax.benchmark.report import Row
 from vla_jax.names import did_you_mean
 
+ARMS = "vla_jax.benchmark.arms"
 RIVALS = ("tfdata", "dlimp")
+# Of what --compare can name: the package, and how to install it.
 _INSTALL = {
     "tfdata": ("tensorflow", "pip install 'vla_jax[tf]'"),
     "dlimp": ("dlimp", "pip install --no-deps git+https://github.com/kvablack/dlimp"),
+    "torch": ("torch", "pip install torch"),
+    "torch_compile": ("torch", "pip install torch"),
 }
+_COMPILERS = ("g++", "clang++", "c++")
 
 
-def choose_rivals(names: Sequence[str]) -> list[str]:
-    """Those of `RIVALS` that were named and are installed; says which are not.
+def choose_rivals(names: Sequence[str], rivals: Sequence[str] = RIVALS) -> list[str]:
+    """Those of `rivals` that were named and are installed; says which are not.
 
     Raises:
         ValueError: a name that is none of them.
     """
     chosen = []
     for name in names:
-        if name not in RIVALS:
+        if name not in rivals:
             raise ValueError(
-                f"Unknown pipeline {name!r} in --compare; {did_you_mean(name, RIVALS)}"
+                f"Unknown {name!r} in --compare; {did_you_mean(name, rivals)}"
             )
         package, command = _INSTALL[name]
         if importlib.util.find_spec(package) is None:
-            print(
-                f"Leaving {name} out of the comparison: {package} is not installed "
-                f"({command})."
-            )
+            reason = f"{package} is not installed ({command})"
+        elif name == "torch_compile" and not any(map(shutil.which, _COMPILERS)):
+            reason = "torch.compile needs a C++ compiler, such as g++"
+        else:
+            chosen.append(name)
             continue
-        chosen.append(name)
+        print(f"Leaving {name} out of the comparison: {reason}.")
     return chosen
 
 
 @contextlib.contextmanager
 def open_arm(
-    name: str, settings: Mapping[str, Any]
-) -> Iterator[Callable[[], dict[str, float]]]:
-    """Starts a process of `vla_jax.benchmark.arms` and ends it.
+    name: str, settings: Mapping[str, Any], module: str = ARMS
+) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Starts a process of `module`, by default `vla_jax.benchmark.arms`, and ends it.
 
     Yields:
-        a function that takes one turn, see `vla_jax.benchmark.arms.open_arm`.
+        a function that takes one turn, see `open_arm` of the module.
     """
-    command = [sys.executable, "-m", "vla_jax.benchmark.arms"]
+    command = [sys.executable, "-m", module]
     pipe = subprocess.PIPE
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=errors, text=True
+            command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=errors,
+            text=True,
+            # Else the first process that uses a GPU takes most of its memory.
+            env={"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | dict(os.environ),
         ) as process,
     ):
         try:
             ask = functools.partial(_ask, name, process, errors)
-            ask(json.dumps({"arm": name, **settings}))
+            ask(json.dumps({"arm": name} | dict(settings)))
             yield functools.partial(ask, "turn")
         finally:
             process.kill()  # it has nothing to finish
@@ -95,10 +109,7 @@ def take_turns(
     turns: int,
     shuffle: int,
 ) -> dict[str, list[dict[str, float]]]:
-    """Lets arms load the same data set in turns, each in a process of its own.
-
-    Every round begins with another arm. The first round, which fills the page cache, is
-    left out.
+    """Lets arms load the same data set in turns, as `alternate` does.
 
     Args:
         names: some of `vla_jax.benchmark.arms.ARMS`.
@@ -111,10 +122,32 @@ def take_turns(
         per arm the results of its turns, in order.
     """
     settings = {"config": config, "num_batches": num_batches, "shuffle": shuffle}
-    results: dict[str, list] = {name: [] for name in names}
+    return alternate(dict.fromkeys(names, settings), turns)
+
+
+def alternate(
+    jobs: Mapping[str, Mapping[str, Any]], turns: int, module: str = ARMS
+) -> dict[str, list[dict[str, Any]]]:
+    """Lets arms work in turns, each in a process of its own.
+
+    Every round begins with another arm. The first round, which fills caches, is left
+    out.
+
+    Args:
+        jobs: name of an arm to what its process is told.
+        turns: of each arm.
+        module: what the processes run.
+
+    Returns:
+        per arm the results of its turns, in order.
+    """
+    results: dict[str, list] = {name: [] for name in jobs}
     with contextlib.ExitStack() as stack:
-        arms = [(name, stack.enter_context(open_arm(name, settings))) for name in names]
-        for turn in tqdm(range(turns + 1), desc=f"turns of {', '.join(names)}"):
+        arms = [
+            (name, stack.enter_context(open_arm(name, job, module)))
+            for name, job in jobs.items()
+        ]
+        for turn in tqdm(range(turns + 1), desc=f"turns of {', '.join(jobs)}"):
             first = turn % len(arms)
             for name, take_turn in (*arms[first:], *arms[:first]):
                 result = take_turn()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vla_jax.models.attention import Attention
+from vla_jax.models.dropout import Dropout
 from vla_jax.types import Context
 
 
@@ -39,7 +40,7 @@ class QueryDecoder(nn.Module):
         x = jnp.broadcast_to(query[None], (batch, self.chunk, self.width))
         own = jnp.ones((1, 1, self.chunk), bool)
         real = tokens.mask[:, None]  # [b 1 n]
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = Dropout(self.dropout, deterministic=not train)
 
         def norm(x, name):
             return nn.LayerNorm(dtype=self.dtype, name=name)(x)

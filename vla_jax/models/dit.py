@@ -10,6 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from vla_jax.models.attention import attend
+from vla_jax.models.dropout import Dropout
 from vla_jax.types import Context
 
 KeysValues = tuple[Float[Array, "b n h e"], Float[Array, "b n h e"]]
@@ -56,7 +57,7 @@ class DiTLayer(nn.Module):
         self.mlp_in = nn.Dense(self.mlp_width, dtype=self.dtype)
         self.mlp_out = nn.Dense(self.width, dtype=self.dtype)
         self.norm = nn.LayerNorm(use_bias=False, use_scale=False, dtype=self.dtype)
-        self.drop = nn.Dropout(self.dropout)
+        self.drop = Dropout(self.dropout)
 
     def remember(self, tokens: Float[Array, "b n d"]) -> KeysValues:
         """Keys and values of the trunk's tokens."""

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vla_jax.models.dropout import Dropout
 from vla_jax.types import Context
 
 
@@ -44,7 +45,7 @@ class MLPDenoiser(nn.Module):
         t = nn.Dense(embedded.shape[-1], name="time_out")(t)
         flat = noisy.reshape(noisy.shape[0], -1)  # [b c*a]
         x = nn.Dense(self.width, name="in")(jnp.concatenate([t, prepared, flat], -1))
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = Dropout(self.dropout, deterministic=not train)
         for index in range(self.num_blocks):
             y = nn.LayerNorm(name=f"norm_{index}")(drop(x))
             y = nn.swish(nn.Dense(self.hidden, name=f"hidden_{index}")(y))

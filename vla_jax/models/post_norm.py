@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from vla_jax.models.dropout import Dropout
 from vla_jax.names import did_you_mean
 
 # PyTorch's default for linear layers and convolutions: uniform in +-1/sqrt(fan_in).
@@ -81,7 +82,7 @@ class PostNormAttention(nn.Module):
         weights = jnp.where(
             mask.any(-1)[:, None, None, None], jax.nn.softmax(scores), 0
         )
-        weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
+        weights = Dropout(self.dropout, deterministic=not train)(weights)
         out = jnp.einsum("bhqn,bnhe->bqhe", weights.astype(v.dtype), v)
         out_init = {"xavier": _xavier, "torch": _torch_uniform}[
             _known(self.initializer)
@@ -109,7 +110,7 @@ class EncoderLayer(nn.Module):
         *,
         train: bool,
     ) -> Float[Array, "b n d"]:
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = Dropout(self.dropout, deterministic=not train)
         attention = PostNormAttention(
             self.num_heads, self.dropout, self.initializer, self.dtype, name="attention"
         )
@@ -139,7 +140,7 @@ class DecoderLayer(nn.Module):
         *,
         train: bool,
     ) -> Float[Array, "b r d"]:
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = Dropout(self.dropout, deterministic=not train)
         fields = (self.num_heads, self.dropout, self.initializer, self.dtype)
         attention = PostNormAttention(*fields, name="attention")
         cross_attention = PostNormAttention(*fields, name="cross_attention")

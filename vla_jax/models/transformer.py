@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from vla_jax.models.attention import Attention
+from vla_jax.models.dropout import Dropout
 from vla_jax.names import did_you_mean
 
 
@@ -100,7 +101,7 @@ class Layer(nn.Module):
     def __call__(
         self, x: Float[Array, "b n d"], mask: Bool[Array, "#b n n"], *, train: bool
     ) -> Float[Array, "b n d"]:
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = Dropout(self.dropout, deterministic=not train)
         y = nn.LayerNorm(dtype=self.dtype, name="attention_norm")(x)
         attention = Attention(
             self.num_heads, self.dtype, self.attention_kernel, name="attention"

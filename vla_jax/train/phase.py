@@ -43,7 +43,7 @@ def enter_phase(
     step: int,
     batch: Batch,
     root: jax.Array,
-    checkpoints: Checkpointer,
+    checkpoints: Checkpointer | None,
 ) -> tuple[TrainState, TrainState, Optimizer]:
     """Makes the optimizer of a phase and the state in which it goes on.
 
@@ -56,7 +56,8 @@ def enter_phase(
         step: updates so far.
         batch: any batch; a new model is initialized with it.
         root: the key of the run.
-        checkpoints: from which a run that has made steps is restored.
+        checkpoints: from which a run that has made steps is restored; None for one that
+            has made none.
 
     Returns:
         The state, its shardings and the optimizer.
@@ -132,17 +133,28 @@ def step_at_peak_s(
     peak = peak_flops(kind, settings["peak_flops"])
     if peak is None:
         return None
-    rngs = {name: jax.random.key(0) for name in ("noise", "dropout")}
-    gradient = functools.partial(
-        loss_gradient, as_written(model), optimizer, weights_at(phase.loss_weights)
-    )
-    variables = {"params": state.params, **state.collections}
-    flops = count_flops(gradient, variables, batch, rngs)
+    flops = step_flops(model, phase, optimizer, state, batch)
     say(
         f"{flops / 1e9:,.4g} GFLOP per step; MFU is of {peak / 1e12:,.4g} TFLOP/s for "
         f"each {kind}"
     )
     return flops / (peak * mesh.size)
+
+
+def step_flops(
+    model: nn.Module | LoraModel,
+    phase: Phase,
+    optimizer: Optimizer,
+    state: TrainState,
+    batch: Batch,
+) -> int:
+    """Operations of the loss and its gradient for one batch; only shapes are read."""
+    rngs = {name: jax.random.key(0) for name in ("noise", "dropout")}
+    gradient = functools.partial(
+        loss_gradient, as_written(model), optimizer, weights_at(phase.loss_weights)
+    )
+    variables = {"params": state.params, **state.collections}
+    return count_flops(gradient, variables, batch, rngs)
 
 
 def say(text: str) -> None:
