@@ -10,9 +10,9 @@ the file `weights/resnet18.pth`; `--config.train.load.image_shared.path=FILE` na
 another. From scratch: `--config.train.load.image_shared.path=` and
 `--config.model.image.shared.norm=group`.
 
-`:small` is the same code for two CPU cores and half an hour: 96x128 pixels, a ResNet of
-a quarter of the width with group normalization and without layer4, from scratch; tokens
-of 128 numbers and two layers, not 512 and four. Its pictures are recorded larger:
+`:small` is the same code for two CPU cores: 96x128 pixels, a ResNet of a quarter of the
+width with group normalization and without layer4, from scratch; tokens of 128 numbers
+and two layers, not 512 and four. Its pictures are recorded larger:
 
     python launch/collect.py --env=aloha --tasks=transfer_cube --episodes=50 \
         --image_size=240x320 --cameras=primary,secondary --out=runs/aloha/data
