@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vla_jax.simulation.libero.geometry import narrowest, shape
-from vla_jax.simulation.libero.grasp import comfortable, plan_grasp
+from vla_jax.simulation.libero.grasp import comfortable, leaning, plan_grasp, turned
 
 # A book 4 x 10 x 20 cm, lying turned by 30 degrees; a ring of eight posts, 12 cm wide
 # and 5 cm high, as a bowl; a wall on one side of it.
@@ -83,7 +83,7 @@ def test_the_narrow_side_of_a_turned_box_is_found(scene):
 def test_a_narrow_object_is_grasped_across(scene):
     grasp = plan_grasp(scene("book"), [], attempt=0)
     np.testing.assert_allclose(grasp.position, [1, 2, 0.02], atol=1e-3)
-    assert np.rad2deg(grasp.yaw) == pytest.approx(30)
+    np.testing.assert_allclose(grasp.rotation, turned(np.deg2rad(30)))
 
 
 def test_a_wide_object_is_grasped_at_its_rim_away_from_a_wall(scene):
@@ -93,8 +93,9 @@ def test_a_wide_object_is_grasped_at_its_rim_away_from_a_wall(scene):
     assert y < 0.03
     assert z == pytest.approx(0.035)
     # The fingers close along the radius.
-    across = np.array([-np.sin(grasp.yaw), np.cos(grasp.yaw)])
-    assert abs(across @ [x, y]) == pytest.approx(np.hypot(x, y), rel=1e-3)
+    assert abs(grasp.rotation[:2, 1] @ [x, y]) == pytest.approx(
+        np.hypot(x, y), rel=1e-3
+    )
 
 
 def test_another_attempt_reaches_for_another_place(scene):
@@ -107,3 +108,14 @@ def test_another_attempt_reaches_for_another_place(scene):
 )
 def test_a_comfortable_turn_is_the_same_grasp(degrees, expected):
     assert np.rad2deg(comfortable(np.deg2rad(degrees))) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90])
+def test_a_leaning_hand_faces_what_it_leans_to(degrees):
+    out = np.array([0.6, 0.8, 0])
+    rotation = leaning(out, np.deg2rad(degrees), turned(0.0))
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(rotation) == pytest.approx(1)
+    assert rotation[:, 2] @ -out == pytest.approx(np.sin(np.deg2rad(degrees)))
+    # Fingers one above the other: the axis across the palm stays level.
+    assert rotation[2, 0] == pytest.approx(0, abs=1e-12)

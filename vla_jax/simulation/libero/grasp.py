@@ -14,19 +14,22 @@ _RIM_DEPTH = 0.015  # metres below its rim at which a bowl is grasped
 _ENOUGH_ROOM = 0.02  # metres between the hand and what stands around
 # Along the palm and upward from the hand's center, metres.
 _FINGER_POINTS = [(t, z) for t in (-0.01, 0.01) for z in (-0.018, 0.0, 0.03)]
+# The hand as it points straight down at the start: y and z turned around.
+_DOWN = np.diag([1.0, -1.0, -1.0])
 
 
 @dataclasses.dataclass(frozen=True)
 class Grasp:
-    """A pose of the hand that points straight down.
+    """A pose of the hand.
 
     Attributes:
         position: of the point between the fingers, metres, [3].
-        yaw: turn about the vertical; at 0 the fingers close along y.
+        rotation: from the axes of the hand to the world, [3, 3]. It points along its z
+            and closes its fingers along its y.
     """
 
     position: np.ndarray
-    yaw: float
+    rotation: np.ndarray
 
 
 def plan_grasp(body: Shape, obstacles: Sequence[Shape], attempt: int) -> Grasp:
@@ -41,8 +44,31 @@ def plan_grasp(body: Shape, obstacles: Sequence[Shape], attempt: int) -> Grasp:
     yaw, width, middle = narrowest(body.slab(height - 0.012, height + 0.012))
     if width < _OPENING:
         lower = min(attempt * 0.01, max(height - body.bottom - _FINGER, 0))
-        return Grasp(np.r_[middle, height - lower], comfortable(yaw))
+        return Grasp(np.r_[middle, height - lower], turned(comfortable(yaw)))
     return _rim_grasp(body, obstacles, attempt)
+
+
+def turned(yaw: float, rotation: np.ndarray = _DOWN) -> np.ndarray:
+    """A rotation of the hand, pointing straight down unless said, turned by `yaw`."""
+    cosine, sine = np.cos(yaw), np.sin(yaw)
+    return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]]) @ rotation
+
+
+def leaning(out: np.ndarray, lean: float, present: np.ndarray) -> np.ndarray:
+    """The hand leaning against `out`, its fingers one above the other.
+
+    Args:
+        out: horizontal unit vector away from what the hand faces, [3].
+        lean: from straight down, radians.
+        present: its rotation now; of the two ways to turn, the nearer is taken.
+    """
+    up = np.array([0.0, 0.0, 1.0])
+    pointing = -np.sin(lean) * out - np.cos(lean) * up
+    level = np.cross(out, up)
+    rotations = [
+        np.stack([x, np.cross(pointing, x), pointing], -1) for x in (level, -level)
+    ]
+    return max(rotations, key=lambda rotation: np.trace(rotation @ present.T))
 
 
 def comfortable(yaw: float) -> float:
@@ -64,7 +90,7 @@ def _rim_grasp(body: Shape, obstacles: Sequence[Shape], attempt: int) -> Grasp:
         # The fingers close along the radius.
         yaw = comfortable(angle - np.pi / 2)
         place = center + (radius - 0.009) * out
-        grasp = Grasp(np.r_[place, body.top - _RIM_DEPTH], yaw)
+        grasp = Grasp(np.r_[place, body.top - _RIM_DEPTH], turned(yaw))
         room = min(
             (obstacle.distance(_hand_points(grasp)) for obstacle in obstacles),
             default=np.inf,
@@ -76,8 +102,7 @@ def _rim_grasp(body: Shape, obstacles: Sequence[Shape], attempt: int) -> Grasp:
 
 def _hand_points(grasp: Grasp) -> np.ndarray:
     """Points on the open fingers and the palm of a hand about to close, `[m 3]`."""
-    across = np.array([-np.sin(grasp.yaw), np.cos(grasp.yaw), 0])
-    along = np.array([np.cos(grasp.yaw), np.sin(grasp.yaw), 0])
+    along, across, _ = grasp.rotation.T
     offsets = [(s * 0.046, t, z) for s in (-1, 1) for t, z in _FINGER_POINTS]
     palm = np.linspace(-0.1, 0.1, 5)
     offsets += [(s, t, 0.08) for s in palm for t in (-0.03, 0.03)]
