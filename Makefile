@@ -1,9 +1,12 @@
 # make quickstart   demonstrations -> training -> closed-loop evaluation -> report
 # make test         the whole test suite
 # Both install into .venv first. Another interpreter: make test PYTHON=python3.12
+# The tests also talk to the published openpi-client, which wants another NumPy and gets
+# .venv-openpi.
 
 PYTHON ?= python3
 VENV ?= .venv
+OPENPI ?= .venv-openpi
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
@@ -14,9 +17,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 quickstart: $(VENV)/.installed-sim
 	$(BIN)/python launch/quickstart.py --workers=$(WORKERS)
 
-test: $(VENV)/.installed-test lint
+test: $(VENV)/.installed-test $(OPENPI)/.installed lint
 	$(BIN)/python -m vla_jax.simulation.gl
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	OPENPI_PYTHON=$(abspath $(OPENPI))/bin/python \
+	  $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check vla_jax launch configs tests
@@ -42,5 +46,10 @@ $(VENV)/.installed-%: setup.cfg setup.py | $(BIN)/python
 	$(BIN)/python -m pip install -q -e '.[$*]'
 	@touch $@
 
+$(OPENPI)/.installed: tests/openpi/requirements.txt | $(BIN)/python
+	$(BIN)/python -m venv $(OPENPI)
+	$(OPENPI)/bin/python -m pip install -q -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OPENPI) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

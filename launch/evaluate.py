@@ -1,29 +1,42 @@
 """Plays a trained policy in simulation and reports its success rates.
 
     python launch/evaluate.py --checkpoint=runs/mine --tasks=drawer-open,reach
+    python launch/evaluate.py --checkpoint=runs/act --env=aloha --tasks=transfer_cube
 
 Two checkpoints, separated by a comma, are compared on identical episodes. Interrupted
-at any moment, the same command continues.
+at any moment, the same command continues. Instead of a checkpoint, any server that
+speaks openpi's protocol can be evaluated:
+
+    python launch/evaluate.py --policy_server=ws://localhost:8000 --tasks=drawer-open
 """
 
 import functools
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
 from absl import app, flags
 
 from vla_jax.simulation.ablation import ABLATIONS
+from vla_jax.simulation.aloha_variants import VARIANTS
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_list("checkpoint", None, "Run folder, or two to compare.", required=True)
-flags.DEFINE_string("env", "metaworld", "Simulator.")
+flags.DEFINE_list("checkpoint", None, "Run folder, or two to compare.")
+flags.DEFINE_string("policy_server", None, "Instead: ws://host:port of a server.")
+flags.DEFINE_string(
+    "server_layout", None, "Names that a server of another make uses, such as libero."
+)
+flags.DEFINE_integer(
+    "server_image_size", None, "Pixels that such a server wants, on both sides."
+)
+flags.DEFINE_string("env", "metaworld", "Simulator: metaworld or aloha.")
 flags.DEFINE_list("tasks", None, "Names of tasks, or 'all'.", required=True)
 flags.DEFINE_integer("episodes", 20, "Episodes of each task.", lower_bound=1)
 flags.DEFINE_integer("seed", 7, "Seed of the evaluation.")
-flags.DEFINE_string("out", None, "Results; <checkpoint>/evaluation when not given.")
+flags.DEFINE_string("out", None, "Results; <checkpoint>/evaluation by default.")
 flags.DEFINE_integer("workers", 2, "Environments at a time.", lower_bound=1)
 flags.DEFINE_integer("videos", 1, "Episodes of each task to film.", lower_bound=0)
 flags.DEFINE_integer("step", None, "Saved step; the latest when not given.")
@@ -34,6 +47,16 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("primary", None, "The simulator's camera behind 'primary'.")
 flags.DEFINE_bool("cheap", True, "Render without shadows and reflections.")
+flags.DEFINE_string(
+    "variant",
+    "none",
+    "Disturbance, drawn by the seed of each episode. metaworld has none. aloha: "
+    + "; ".join(f"{name}, {variant.summary}" for name, variant in VARIANTS.items()),
+)
+flags.DEFINE_bool(
+    "whole", False, "Play on to the horizon after success, and see whether it lasts."
+)
+flags.DEFINE_float("confidence", 0.95, "Of the intervals; for example 0.99.")
 flags.DEFINE_enum(
     "blank",
     "nothing",
@@ -56,23 +79,41 @@ def main(argv: list[str]) -> None:
 
 def _evaluate() -> None:
     # Heavy imports wait: worker processes import this file again.
-    from vla_jax.simulation.environment import check_tasks, list_tasks
+    from vla_jax.names import did_you_mean
+    from vla_jax.simulation.environment import check_tasks, list_tasks, list_variants
     from vla_jax.simulation.evaluation import (
         compare,
         format_comparison,
         format_table,
         write_comparison,
+        z_score,
     )
     from vla_jax.simulation.gl import ensure_gl
     from vla_jax.train.checkpoint import find_folder
 
-    if len(FLAGS.checkpoint) > 2:
+    if bool(FLAGS.checkpoint) == bool(FLAGS.policy_server):
+        raise ValueError("Give either --checkpoint or --policy_server.")
+    if FLAGS.checkpoint and len(FLAGS.checkpoint) > 2:
         raise ValueError(
             f"{len(FLAGS.checkpoint)} checkpoints came; one is evaluated, two are "
             "compared."
         )
     tasks = FLAGS.tasks if FLAGS.tasks != ["all"] else list_tasks(FLAGS.env)
     tasks = check_tasks(FLAGS.env, tasks)
+    if FLAGS.variant not in list_variants(FLAGS.env):
+        known = list_variants(FLAGS.env)
+        raise ValueError(
+            f"Unknown {FLAGS.env} variant '{FLAGS.variant}'; "
+            f"{did_you_mean(FLAGS.variant, known)}"
+        )
+    z_score(FLAGS.confidence)
+    if FLAGS.policy_server:
+        ensure_gl()
+        out = Path(FLAGS.out or "runs/policy_server")
+        print(f"Evaluating {FLAGS.policy_server}")
+        print(format_table(_evaluate_server(tasks, out)))
+        print(f"Wrote {out / 'evaluation.json'}")
+        return
     folders = [find_folder(name) for name in FLAGS.checkpoint]
     out = Path(FLAGS.out) if FLAGS.out else folders[0].parent / "evaluation"
     ensure_gl()
@@ -93,9 +134,6 @@ def _evaluate() -> None:
 
 def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
     from vla_jax.serving.agent import Agent
-    from vla_jax.simulation.ablation import ablate
-    from vla_jax.simulation.environment import make_environment, phrasings
-    from vla_jax.simulation.evaluation import evaluate
     from vla_jax.train.checkpoint import saved_steps
 
     steps = saved_steps(folder)
@@ -106,19 +144,67 @@ def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
         folder, step=step, execute=FLAGS.execute, ensemble=FLAGS.ensemble
     )
     config = json.loads((folder / "config.json").read_text()).get("evaluation", {})
+    identity = {
+        "checkpoint": str(folder),
+        "step": step,
+        "weights": _digest(folder / str(step) / "files.json"),
+    }
+    return _play(agent, tasks, out, identity, config)
+
+
+def _evaluate_server(tasks: tuple[str, ...], out: Path) -> dict:
+    from vla_jax.client.agent import RemoteAgent
+    from vla_jax.client.connection import Connection
+    from vla_jax.client.layouts import make_layout
+
+    url, size = FLAGS.policy_server, FLAGS.server_image_size
+    agent = RemoteAgent(
+        lambda: Connection(url, api_key=os.environ.get("VLA_JAX_API_KEY")),
+        layout=make_layout(FLAGS.server_layout, {}, None)
+        if FLAGS.server_layout
+        else None,
+        image_size=(size, size) if size else None,
+        execute=FLAGS.execute,
+        ensemble=FLAGS.ensemble,
+    )
+    stated = agent.metadata.get("policy", {})
+    identity = {
+        "policy_server": url,
+        "layout": FLAGS.server_layout,
+        "image_size": size,
+        "step": stated.get("step"),
+        # A server of another make does not say what it serves.
+        "weights": stated.get("weights_sha256"),
+    }
+    return _play(agent, tasks, out, identity, stated.get("simulation", {}))
+
+
+def _play(
+    agent, tasks: tuple[str, ...], out: Path, identity: dict, config: dict
+) -> dict:
+    """Evaluates an agent; `config` holds `primary` and `horizon` where no flag does."""
+    from vla_jax.simulation.ablation import ablate
+    from vla_jax.simulation.environment import (
+        list_stages,
+        make_environment,
+        phrasings,
+    )
+    from vla_jax.simulation.evaluation import evaluate
+
     options = {
         "primary": FLAGS.primary or config.get("primary"),
         "horizon": FLAGS.horizon or config.get("horizon"),
         "cheap": FLAGS.cheap,
     }
     settings = {
-        "checkpoint": str(folder),
-        "step": step,
-        "weights": _digest(folder / str(step) / "files.json"),
+        **identity,
         "environment": FLAGS.env,
         "execute": agent.execute,
         "ensemble": agent.ensemble,
         "blank": FLAGS.blank,
+        # None where nothing is changed, as in the results of earlier versions.
+        "variant": None if FLAGS.variant == "none" else FLAGS.variant,
+        "whole": FLAGS.whole or None,
         # Which instruction is wrong depends on the order of the tasks.
         "order": list(tasks) if FLAGS.blank == "wrong_language" else None,
         **options,
@@ -128,6 +214,7 @@ def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
         FLAGS.env,
         image_size=agent.image_size,
         cameras=agent.cameras,
+        variant=FLAGS.variant,
         **options,
     )
     return evaluate(
@@ -140,6 +227,9 @@ def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
         settings=settings,
         num_workers=FLAGS.workers,
         num_videos=FLAGS.videos,
+        whole=FLAGS.whole,
+        confidence=FLAGS.confidence,
+        stages={task: list_stages(FLAGS.env, task) for task in tasks},
     )
 
 

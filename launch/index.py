@@ -5,15 +5,25 @@
 Training does the same when the index is missing; this is for doing it ahead of time,
 for looking at a data set (`--validate`), and for shards that are damaged
 (`--skip_corrupt`). Interrupted, it continues where it was.
+
+`--validate` prints a line per check, writes `report.html` with pictures and
+`report.json`, and exits with 1 when something is wrong that spoils training.
 """
 
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags
 
-from vla_jax.data.index import open_index
+from vla_jax.data.build import fingerprint
+from vla_jax.data.checks.finding import Report, Sample
+from vla_jax.data.checks.unindexed import survey
+from vla_jax.data.index import open_index, place_index
+from vla_jax.data.rlds import open_rlds
+from vla_jax.data.standardize import resolve_spec
 from vla_jax.data.statistics_formats import FORMATS, write_statistics
-from vla_jax.data.validate import validate
+from vla_jax.data.validate import validate, write_reports
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir",
@@ -41,6 +51,15 @@ _SKIP_CORRUPT = flags.DEFINE_bool(
 _VALIDATE = flags.DEFINE_bool(
     "validate", False, "Check the data set and report what would spoil training."
 )
+_VALIDATE_EPISODES = flags.DEFINE_integer(
+    "validate_episodes",
+    100,
+    "Episodes that --validate reads and decodes images of; 0 for all.",
+    lower_bound=0,
+)
+_VALIDATE_OUT = flags.DEFINE_string(
+    "validate_out", None, "Folder of the report; by default beside the index."
+)
 _STATISTICS_OUT = flags.DEFINE_string(
     "statistics_out", None, "File or folder to write the statistics to."
 )
@@ -52,16 +71,26 @@ _STATISTICS_FORMAT = flags.DEFINE_enum(
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {argv[1:]}.")
+    if _VALIDATE_OUT.value and not _VALIDATE.value:
+        raise app.UsageError("--validate_out needs --validate.")
+    try:
+        folder, spec = open_rlds(_DATA_DIR.value), resolve_spec(_SPEC.value)
+    except ValueError as error:
+        sys.exit(f"{error}")
     try:
         index = open_index(
-            _DATA_DIR.value,
-            _SPEC.value,
+            folder.path,
+            spec,
             out=_OUT.value,
             num_workers=_WORKERS.value,
             skip_corrupt=_SKIP_CORRUPT.value,
         )
     except (ValueError, RuntimeError) as error:
-        sys.exit(f"{error}")
+        if not _VALIDATE.value:
+            sys.exit(f"{error}")
+        place = place_index(folder, spec, _OUT.value, fingerprint(folder, spec))
+        report = survey(folder, spec, error, num_episodes=_VALIDATE_EPISODES.value)
+        _finish(place, report, None)
     skipped = index.counts["skipped"]
     note = f", {skipped} corrupt episodes left out" if skipped else ""
     print(
@@ -79,15 +108,20 @@ def main(argv):
         except ValueError as error:
             sys.exit(f"{error}")
         print(f"Wrote {file}")
-    if not _VALIDATE.value:
-        return
-    table, findings = validate(index)
-    print(table)
-    for finding in findings:
-        print(finding)
-    errors = sum(finding.is_error for finding in findings)
-    print(f"{errors} errors, {len(findings) - errors} warnings")
-    sys.exit(1 if errors else 0)
+    if _VALIDATE.value:
+        size = _VALIDATE_EPISODES.value
+        _finish(index.path, *validate(index, num_episodes=size, progress=True))
+
+
+def _finish(place: Path, report: Report, sample: Sample | None) -> NoReturn:
+    """Prints and writes a report, then ends with 1 for errors, else 0."""
+    print(report)
+    folder = Path(_VALIDATE_OUT.value or f"{place}-report").expanduser()
+    try:
+        print(f"Report: {write_reports(folder, report, sample)}")
+    except OSError as error:
+        sys.exit(f"No report can be written: {error}. Name a folder: --validate_out.")
+    sys.exit(1 if report.count("error") else 0)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import numpy as np
 
 from tests import fake
 from vla_jax.data.features import flatten
+from vla_jax.data.image import decode_depth
 from vla_jax.data.standardize import DATASETS
 from vla_jax.data.write import Image, RLDSWriter, Tensor, Text
 
@@ -78,6 +79,7 @@ def check(
     language,
     kinds: str = "rrrrrrg",
     hz: float,
+    depth=None,
     metadata_features=None,
     metadata=None,
 ):
@@ -93,6 +95,7 @@ def check(
         language: expected alternatives, of all steps or of each.
         kinds: expected kind of each action dimension, by its first letter.
         hz: expected steps per second.
+        depth: camera to the metres that all pixels of each step must have.
         metadata_features: of the episode.
         metadata: what is not blank there.
 
@@ -111,7 +114,19 @@ def check(
     assert set(index.image_spans) == set(spec.cameras)
     for spans in (*index.image_spans.values(), *index.depth_spans.values()):
         assert len(spans) == len(action) and (spans[:, 2] > 0).all()
+    for camera, metres in (depth or {}).items():
+        for step, expected in enumerate(metres):
+            found = np.zeros((3, 5), np.float32)
+            data, feature = index.read_depth(camera, step), index.depth_features[camera]
+            decode_depth(data, feature, found, spec.depth_scale.get(camera))
+            np.testing.assert_allclose(found, np.full((3, 5), expected), rtol=1e-6)
     return index
+
+
+def plain(num_steps: int, *shape: int, dtype=np.float32) -> np.ndarray:
+    """Depth images whose pixels are all 300, 301, 302, ..."""
+    steps = 300 + np.arange(num_steps).reshape(-1, *(1,) * len(shape))
+    return np.broadcast_to(steps, (num_steps, *shape)).astype(dtype)
 
 
 def _blank(spec):

@@ -1,4 +1,4 @@
-"""A tiny data set with all that is optional: gripper, poses, depth, camera matrices.
+"""A tiny data set with all that is optional: gripper, poses, objects, depth, matrices.
 
 Episode 0 has eight steps and gripper events at steps 2 and 5; episode 1 has four steps
 and no event. Depth counts millimetres: 1000 per episode, 100 per step, 1 per pixel.
@@ -21,11 +21,16 @@ def standardize(raw) -> dict:
     """Matrices of the first camera: one that stays, one that moves by 1 m a step."""
     extrinsics = np.tile(np.eye(4), (raw.num_steps, 1, 1))
     extrinsics[:, 0, 3] = np.arange(raw.num_steps)
+    objects = np.zeros((raw.num_steps, 2, 7))
+    objects[:, 0] = raw.arrays["steps/pose"]
+    if raw.num_steps > 4:  # the second object is in the first episode only
+        objects[:, 1] = raw.arrays["steps/pose"] + [0, 0, 1, 0, 0, 0, 0]
     return {
         "proprio": raw.arrays["steps/pose"][:, :3],
         "action": raw.arrays["steps/action"],
         "language": ["go"],
         "pose": raw.arrays["steps/pose"],
+        "objects": objects,
         "camera": {"primary": {"intrinsics": INTRINSICS, "extrinsics": extrinsics}},
         "success": raw.num_steps > 4,
     }

@@ -21,7 +21,15 @@ def loaded_after(statement):
 
 @pytest.mark.parametrize(
     "module",
-    ["train.loop", "simulation.evaluation", "simulation.collect", "serving.agent"],
+    [
+        "train.loop",
+        "simulation.evaluation",
+        "simulation.collect",
+        "serving.agent",
+        "serving.export",
+        "serving.server",
+        "client.agent",
+    ],
 )
 def test_tensorflow_and_torch_are_not_loaded_by(module):
     loaded = loaded_after(f"import vla_jax.{module}")
@@ -45,7 +53,7 @@ def test_batches_of_an_index_load_no_tensorflow(tmp_path):
     assert "grain" in loaded and not loaded & {"tensorflow", "tensorflow_datasets"}
 
 
-def test_only_the_stream_names_tensorflow():
+def test_only_the_stream_and_its_rivals_name_tensorflow():
     root, found = Path(vla_jax.__file__).parent, set()
     for path in root.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -56,4 +64,4 @@ def test_only_the_stream_names_tensorflow():
                 continue
             if any(name.startswith(("tensorflow", "dlimp")) for name in names):
                 found.add(path.relative_to(root).as_posix())
-    assert found == {"data/stream.py"}
+    assert found == {"benchmark/tfdata.py", "data/stream.py"}

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+_SHOWN = 20  # names of a folder that a message lists
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of an error message about `name`: the nearest names, then all of them."""
@@ -41,3 +43,13 @@ def check_keys(
     missing = [key for key in required if key not in section]
     if missing:
         raise ValueError(f"{place} lacks {missing}; it may have {sorted(known)}.")
+
+
+def names_around(path) -> str:
+    """A sentence on what the nearest folder above a missing local path holds."""
+    above = next((folder for folder in path.parents if folder.exists()), None)
+    if "://" in str(path) or above is None:
+        return ""
+    names = sorted(child.name for child in above.iterdir() if child.name[0] != ".")
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f" {above} holds {names[:_SHOWN]}{more}."

@@ -53,10 +53,15 @@ class Batch:
 
 @struct.dataclass
 class Tokens:
-    """A run of sequence elements."""
+    """A run of sequence elements.
+
+    `position`, the same for all examples and frames, is for trunks that add positions
+    to queries and keys only; None leaves the positions to the trunk.
+    """
 
     values: jax.Array  # float32 [b n d]
     mask: jax.Array  # bool [b n]
+    position: jax.Array | None = None  # float32 [n d]
 
 
 @struct.dataclass
@@ -75,8 +80,10 @@ class Context:
     groups: dict[str, Tokens] = struct.field(default_factory=dict)
     tokens: Tokens | None = None  # [b n d], the trunk's output without the readouts
     readout: jax.Array | None = None  # float32 [b r d]
-    maps: dict[str, jax.Array] = struct.field(default_factory=dict)  # [b t h w] in 0..1
-    points: dict[str, jax.Array] = struct.field(default_factory=dict)  # [b t k 2] x, y
+    # camera -> [b t h w] or, one for each point, [b t k h w]; in 0..1
+    maps: dict[str, jax.Array] = struct.field(default_factory=dict)
+    # camera -> [b t k 2], (x, y) in -1..1, from the first pixel's center to the last's
+    points: dict[str, jax.Array] = struct.field(default_factory=dict)
     keypoints: dict[str, jax.Array] = struct.field(default_factory=dict)  # [b k 3] m
 
 

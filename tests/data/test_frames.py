@@ -51,6 +51,15 @@ def observe(source, dataset, sample):
     return make_batch(source, np.array(dataset), np.array(sample))["observation"]
 
 
+def test_metadata_say_which_robot_has_depth_and_matrices(source):
+    metadata = source.metadata()
+    assert metadata["depth"] == ["primary"]
+    robot = metadata["datasets"][0]["name"]
+    assert metadata["depth_cameras"] == {robot: ["primary"], "metaworld": []}
+    matrices = {"primary": ["extrinsics", "intrinsics"]}
+    assert metadata["camera_matrices"] == {robot: matrices, "metaworld": {}}
+
+
 def test_depth_is_in_metres_and_takes_the_nearest_pixel(source):
     depth = observe(source, [0, 0], [3, 9])["depth"]["primary"]
     assert depth.shape == (2, 2, 4, 16) and depth.dtype == np.float32

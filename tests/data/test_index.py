@@ -50,7 +50,8 @@ def test_arrays_are_standard_and_mapped(index):
             np.testing.assert_allclose(index.action[step], expected, rtol=1e-6)
     assert index.proprio.shape == (14, 4)
     assert index.action.dtype == index.proprio.dtype == np.float32
-    assert type(index.action) is np.ndarray and isinstance(index.action.base, np.memmap)
+    assert type(index.action) is np.ndarray and not index.action.flags.writeable
+    assert str(index.path / "action.npy") in Path("/proc/self/maps").read_text()
     assert index.pose is None
 
 
@@ -76,6 +77,13 @@ def test_splits_are_those_of_the_folder(index):
     assert index.counts["steps"] == {"train": 12, "val": 2}
     with pytest.raises(ValueError, match=r"no split 'tset'; .*\['train', 'val'\]"):
         index.split_episodes("tset")
+
+
+def test_a_misspelled_camera_or_split_gets_the_nearest_name(index):
+    with pytest.raises(ValueError, match="no camera 'primry'; did you mean 'primary'"):
+        index.read_image("primry", 0)
+    with pytest.raises(ValueError, match="no split 'trian'; did you mean 'train'"):
+        index.split_episodes("trian")
 
 
 def test_instructions_are_stored_once(index):

@@ -57,7 +57,7 @@ def label(source, samples, dataset=None, **options):
         ([0, 0, 1, 0, 0, 0], [-1] * 6),  # a flicker, and back again
         ([0, 1, 1, 0, 1, 1, 1], [4, 3, 2, 1, 0, -1, -1]),  # late, but it stays
         ([1, 1, 1, 0, 0], [-1] * 5),  # cut off before it has lasted
-        ([0.4, 0.5, 0.6, 0.9, 0.7], [2, 1, 0, -1, -1]),
+        ([0.4, 0.5, 0.6, 0.9, 0.7], [1, 0, -1, -1, -1]),  # the middle is open
         ([1], [-1]),
     ],
 )
@@ -97,6 +97,27 @@ def test_poses_at_offsets_end_with_the_episode(robot):
         [fake_robot.pose(1, 1), fake_robot.pose(1, 3)],
     ]
     np.testing.assert_array_equal(poses["pose"], expected)
+
+
+def test_objects_that_are_not_there_are_masked(robot, metaworld):
+    source = make_source(robot, {"name": "objects", "offsets": (0, 2)})
+    objects = label(source, [5, 6, 9])  # the last is step 1 of episode 1
+    assert objects["pose"].shape == (3, 2, 2, 7)
+    np.testing.assert_array_equal(
+        objects["mask"],
+        [
+            [[True, True], [True, True]],
+            [[True, True], [False, False]],
+            [[True, False], [True, False]],
+        ],
+    )
+    np.testing.assert_array_equal(objects["pose"][0, 1, 0], fake_robot.pose(0, 7))
+    np.testing.assert_array_equal(objects["pose"][0, 1, 1], [0, 7, 1.5, 0, 0, 0, 1])
+    np.testing.assert_array_equal(objects["pose"][2, 1, 0], fake_robot.pose(1, 3))
+    assert not objects["pose"][~objects["mask"]].any()
+    mixed = make_source(robot, {"name": "objects"}, others=(metaworld,))
+    objects = label(mixed, [2, 2], dataset=[0, 1])
+    assert objects["mask"].tolist() == [[[True, True]], [[False, False]]]
 
 
 def test_future_frames_are_the_images_of_those_steps(robot):

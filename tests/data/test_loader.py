@@ -95,6 +95,23 @@ def test_hosts_load_parts_of_the_same_batch(source):
             np.testing.assert_array_equal(together, whole[step][key])
 
 
+@pytest.mark.parametrize("num_hosts", [1, 2, 4, 8])
+def test_any_number_of_hosts_goes_on_where_one_stopped(source, num_hosts):
+    source = dataclasses.replace(source, batch_size=8)
+    whole = take(train_batches(source, seed=0, start_step=2), 3)
+    hosts = [
+        take(
+            train_batches(source, seed=0, start_step=2, host=h, num_hosts=num_hosts), 3
+        )
+        for h in range(num_hosts)
+    ]
+    for step in range(3):
+        parts = [jax.tree.leaves(batches[step]) for batches in hosts]
+        expected = jax.tree.leaves(whole[step])
+        for *part, one in zip(*parts, expected, strict=True):
+            np.testing.assert_array_equal(np.concatenate(part), one)
+
+
 def test_validation_is_the_same_every_time_and_held_out(source):
     runs = [list(validation_batches(source, seed=0, num_batches=3)) for _ in range(2)]
     assert len(runs[0]) == 3

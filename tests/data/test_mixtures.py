@@ -135,11 +135,11 @@ def test_the_soups_are_the_published_ones():
         "bridge": 1,
         "bridge_rt_1": 2,
         "rtx": 11,
-        "rtx_franka": 24,
+        "rtx_franka": 25,
         "oxe_magic_soup": 25,
         "oxe_magic_soup_plus": 27,
         "oxe_magic_soup_plus_minus": 25,
-        "oxe_flex_act_soup": 29,
+        "oxe_flex_act_soup": 32,
         "libero_4_task_suites_no_noops": 4,
     }
     soup = dict(MIXTURES["oxe_magic_soup"])

@@ -172,8 +172,11 @@ def test_the_newest_version_below_a_path_is_found(tmp_path):
 
 
 def test_what_is_no_data_set_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"There is no folder .*nowhere"):
-        open_rlds(tmp_path / "nowhere")
+    (tmp_path / "bridge").mkdir()
+    message = r"There is no folder .*nowhere/1\.0\.0\. .* holds \['bridge'\]\."
+    with pytest.raises(ValueError, match=message):
+        open_rlds(tmp_path / "nowhere" / "1.0.0")
+    (tmp_path / "bridge").rmdir()
     with pytest.raises(ValueError, match=r"holds no RLDS data set.*it is empty"):
         open_rlds(tmp_path)
     (tmp_path / "notes.txt").write_text("")

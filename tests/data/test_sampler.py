@@ -135,6 +135,51 @@ def test_hosts_together_load_the_batch_of_one_host(num_hosts, share, step, sizes
 
 
 @settings(max_examples=50)
+@given(
+    share=st.integers(1, 3),
+    start=st.integers(0, 10**9),
+    sizes=st.lists(st.integers(1, 50), min_size=1, max_size=5),
+    weights=st.lists(st.floats(0.01, 10), min_size=5, max_size=5),
+    changes=st.lists(st.sampled_from([1, 2, 4, 8]), min_size=1, max_size=6),
+    seed=st.integers(0, 2**40),
+)
+def test_the_number_of_hosts_may_change_at_any_batch_and_nothing_else_does(
+    share, start, sizes, weights, changes, seed
+):
+    batch = {
+        "seed": seed,
+        "batch_size": 8 * share,
+        "sizes": sizes,
+        "weights": weights[: len(sizes)],
+    }
+    expected = sample(start + np.arange(len(changes)), **batch)
+    for number, num_hosts in enumerate(changes):
+        parts = [
+            sample(start + number, **batch, host=host, num_hosts=num_hosts)
+            for host in range(num_hosts)
+        ]
+        for together, whole in zip(zip(*parts, strict=True), expected, strict=True):
+            np.testing.assert_array_equal(np.concatenate(together), whole[number])
+
+
+@settings(max_examples=50)
+@given(
+    size=st.integers(8, 60),
+    num_hosts=st.sampled_from([1, 2, 4, 8]),
+    seed=st.integers(0, 99),
+)
+def test_in_an_epoch_no_two_hosts_load_the_same_sample(size, num_hosts, seed):
+    batch = {"seed": seed, "batch_size": 8, "sizes": [size], "weights": [1.0]}
+    steps = np.arange(size // 8)
+    hosts = [
+        sample(steps, **batch, host=host, num_hosts=num_hosts)[1]
+        for host in range(num_hosts)
+    ]
+    loaded = np.concatenate(hosts, axis=None)
+    assert len(np.unique(loaded)) == len(loaded) == 8 * len(steps)
+
+
+@settings(max_examples=50)
 @given(size=st.integers(1, 60), batch_size=st.integers(1, 7), seed=st.integers(0, 99))
 def test_every_epoch_covers_every_sample_once(size, batch_size, seed):
     steps = -(-3 * size // batch_size)

@@ -6,7 +6,7 @@ import pytest
 
 from tests import fake
 from vla_jax.data.source import open_source
-from vla_jax.data.stream_source import read_statistics
+from vla_jax.data.stream_statistics import read_statistics
 
 
 @pytest.fixture

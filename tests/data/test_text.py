@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_jax.data.instruction_corpus import META_WORLD, make_corpus
+from vla_jax.data.sampler import hash_numbers
 from vla_jax.data.text import (
     PAD,
     UNKNOWN,
     Tokenizer,
+    choose_phrasings,
     keep_instructions,
     normalize_text,
     train_tokenizer,
@@ -138,3 +140,12 @@ def test_instructions_are_kept_by_chance():
         keep_instructions(chance, 0.25), [False, False, True, True, True]
     )
     assert keep_instructions(chance, 0.0).all()
+
+
+def test_each_phrasing_is_as_likely_and_one_or_none_is_no_choice():
+    chance = hash_numbers(3, np.arange(12000))
+    counts = np.bincount(choose_phrasings(chance, np.full(12000, 3)))
+    # Binomial with mean 4000 and deviation 52.
+    assert len(counts) == 3 and np.all(np.abs(counts - 4000) < 260)
+    few = choose_phrasings(chance[:4], np.array([0, 1, 0, 1]))
+    np.testing.assert_array_equal(few, [0, 0, 0, 0])

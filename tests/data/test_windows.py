@@ -168,6 +168,44 @@ def test_labels_count_in_steps_of_the_policy(tmp_path):
     assert found["goal_image"]["offset"].max() <= 4
 
 
+def test_data_sets_of_different_rates_act_at_the_same_one(folder, tmp_path):
+    # 80 Hz and 5 Hz; at 5 Hz, sixteen recorded steps of the first are one.
+    robot = fake_robot.write_robot(tmp_path)
+    long = fake.write_dataset(tmp_path, lengths=(33,), name="long")
+    datasets = (
+        {"path": str(long), "spec": "metaworld", "target_hz": 5.0},
+        {"path": str(robot), "spec": fake_robot.NAME, "target_hz": 5.0},
+    )
+    source = open_source(
+        fake.data_config(
+            datasets=datasets, normalization=PLAIN, cameras=("primary",), chunk=2
+        )
+    )
+    assert source.skips == (16, 1)
+    stored = source.metadata()["datasets"]
+    assert [entry["control_hz"] for entry in stored] == [5.0, 5.0]
+    fast, slow = source.indexes
+    batch = make_batch(source, np.array([0, 1]), np.array([20, 1]))
+    observation = batch["observation"]
+    proprio = observation["proprio"]
+    np.testing.assert_array_equal(proprio[0], fast.proprio[[4, 20]])
+    np.testing.assert_array_equal(
+        proprio[1, :, : slow.proprio.shape[1]], slow.proprio[:2]
+    )
+    # The displacements of steps 20 to 32, the last, are one action; no other follows.
+    moved = fast.action[20:33, :3].sum(axis=0)
+    np.testing.assert_allclose(batch["action"][0, 0, :3], moved, rtol=1e-6)
+    np.testing.assert_array_equal(batch["action_mask"][0, :, 0], [True, False])
+    width = slow.action.shape[1]
+    np.testing.assert_array_equal(batch["action"][1, :, :width], slow.action[1:3])
+    for row, (index, steps) in enumerate(((fast, (4, 20)), (slow, (0, 1)))):
+        for frame, step in enumerate(steps):
+            np.testing.assert_array_equal(
+                observation["image"]["primary"][row, frame],
+                decode(index.read_image("primary", step)),
+            )
+
+
 def test_rates_are_matched_by_whole_steps():
     assert choose_skip({}, 20.0, "d") == 1
     assert choose_skip({"frame_skip": 3}, 20.0, "d") == 3

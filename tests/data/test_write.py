@@ -219,7 +219,7 @@ def test_tensors_can_be_packed(tmp_path, encoding):
 
 
 def test_an_unknown_tensor_encoding_lists_the_alternatives():
-    with pytest.raises(ValueError, match=r"'gzip'; choose one of \['none', 'bytes'"):
+    with pytest.raises(ValueError, match=r"'gzip'; choose one of \['bytes', 'none'"):
         Tensor(np.float32, encoding="gzip")
 
 

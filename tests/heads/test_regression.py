@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,3 +49,35 @@ def test_unknown_element_loss_lists_the_known():
             train=True,
             method="loss",
         )
+
+
+class Steps(nn.Module):
+    """A decoder whose feature of action `i` is `i`."""
+
+    def __call__(self, context, *, train):
+        return jnp.arange(3.0)[None, :, None]
+
+
+def test_a_decoder_gives_each_action_its_own_features():
+    head = RegressionHead(chunk=3, action_dim=2, decoder=Steps())
+    variables = head.init(jax.random.key(0), context())
+    slope = head.apply(variables, context())[0, 1]
+    np.testing.assert_allclose(
+        head.apply(variables, context())[0], [0 * slope, slope, 2 * slope], rtol=1e-6
+    )
+
+
+def test_the_gripper_is_a_decision_of_its_own_loss():
+    head = RegressionHead(
+        chunk=1, action_dim=2, zero_init=True, gripper_dims=(1,), gripper_weight=0.5
+    )
+    action, mask = jnp.array([[[2.0, 1.0]]]), jnp.ones((1, 1, 2), bool)
+    arguments = (context(), action, mask)
+    variables = head.init(jax.random.key(0), *arguments, train=True, method="loss")
+    loss, metrics = head.apply(variables, *arguments, train=True, method="loss")
+    np.testing.assert_allclose(loss, [2.0 + 0.5 * np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(metrics["l1"], [2.0])
+    raised = jax.tree.map(lambda x: x, variables)
+    raised["params"]["action"]["bias"] = jnp.array([0.7, 0.1])
+    chunk = head.apply(raised, context(), jax.random.key(0), method="sample")
+    np.testing.assert_allclose(chunk, [[[0.7, 1.0]]])

@@ -67,3 +67,29 @@ def test_an_unknown_task_is_one_sentence(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: Unknown metaworld task 'opn'")
     assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_prints_rates_and_writes_nothing(tmp_path):
+    done = subprocess.run(
+        [*_COMMAND, f"--out={tmp_path}", "--dry_run"],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "task           kept  attempts  success  95 % interval",
+        "coffee-button     3         3  100.0%  43.8% to 100.0%",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_size_that_cannot_be_read_is_one_sentence(tmp_path):
+    done = subprocess.run(
+        [*_COMMAND, f"--out={tmp_path}", "--image_size=16by16"],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: image_size is '16by16'; expected pixels")

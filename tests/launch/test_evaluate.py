@@ -1,5 +1,6 @@
 """The evaluation command, with a stand-in for the policy."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
+from tests.serving.fake_policy import SCHEMA, make_policy, serving
 from vla_jax.serving.agent import Agent
 
 _FILE = Path(__file__).parents[2] / "launch" / "evaluate.py"
@@ -104,6 +106,50 @@ def test_the_default_place_is_beside_the_checkpoint(command, monkeypatch, tmp_pa
     _main(command, monkeypatch, checkpoint=[name], episodes=1, blank="language")
     report = tmp_path / "good" / "evaluation" / "evaluation.json"
     assert json.loads(report.read_text())["settings"]["blank"] == "language"
+
+
+def test_a_server_is_evaluated_like_a_checkpoint(command, monkeypatch, tmp_path):
+    names = [_checkpoint(tmp_path / "good")]
+    _main(command, monkeypatch, checkpoint=names)
+    schema = dataclasses.replace(
+        SCHEMA,
+        cameras=("primary",),
+        image_size=(16, 16),
+        proprio_dim=4,
+        text_length=20,
+        action=("relative",) * 3 + ("gripper",),
+    )
+
+    def push(inputs):
+        assert inputs["image/primary"].shape[1:] == (1, 16, 16, 3)
+        return np.tile(np.float32([0, 1, 0, 0]), (len(inputs["seed"]), 4, 1))
+
+    simulation = {"primary": None, "horizon": 30}
+    policy = make_policy(
+        push,
+        schema=schema,
+        execute=3,
+        description={"simulation": simulation, "weights_sha256": "abc", "step": 40},
+    )
+    out = tmp_path / "out"
+    with serving(policy) as (_, url):
+        _main(
+            command,
+            monkeypatch,
+            checkpoint=None,
+            policy_server=url,
+            ensemble=None,
+            out=str(out),
+        )
+    reports = [
+        json.loads((folder / "evaluation.json").read_text())
+        for folder in (tmp_path / "good" / "evaluation", out)
+    ]
+    assert reports[0]["episodes"] == reports[1]["episodes"]
+    assert reports[1]["settings"]["weights"] == "abc"
+    assert reports[1]["settings"]["execute"] == 3
+    with pytest.raises(SystemExit, match="either --checkpoint or --policy_server"):
+        _main(command, monkeypatch, checkpoint=names, policy_server="ws://x:1")
 
 
 def test_mistakes_are_one_sentence(command, monkeypatch, tmp_path):

@@ -41,3 +41,22 @@ def test_unknown_field_suggests_the_nearest():
 def test_mismatch_with_the_data_names_both_numbers(key, value, message):
     with pytest.raises(ValueError, match=message):
         build_model(policy_config(), {**METADATA, key: value})
+
+
+def test_sizes_of_nested_heads_are_checked_too():
+    config = policy_config()
+    config["head"] = dict(name="hierarchical", anchor=dict(config["head"], chunk=4))
+    with pytest.raises(ValueError, match=r"model.head.anchor.chunk is 4, but data.ch"):
+        build_model(config, METADATA)
+
+
+@pytest.mark.parametrize("dim", [1, 3, -1])
+def test_only_what_the_data_call_a_gripper_is_decided(dim):
+    config = policy_config()
+    config["head"]["gripper_dims"] = [dim]
+    kinds = ["relative", "relative", "gripper"]
+    metadata = {**METADATA, "datasets": [dict(name="mine", action=kinds)]}
+    with pytest.raises(ValueError, match=rf"has {dim}, .*'mine' are the dim.* \[2\]"):
+        build_model(config, metadata)
+    config["head"]["gripper_dims"] = [2]
+    assert build_model(config, metadata).head.gripper_dims == (2,)

@@ -1,4 +1,8 @@
+import functools
+
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -8,6 +12,7 @@ from vla_jax.data.statistics import Streaming
 from vla_jax.data.text import Tokenizer
 from vla_jax.models.build import build
 from vla_jax.serving.agent import Agent
+from vla_jax.serving.live import live_policy
 
 ACTION = np.array([[0.0, 10.0, 0.0], [2.0, 30.0, 1.0]])
 PROPRIO = np.array([[-1.0] * 4, [1.0] * 4])
@@ -43,13 +48,17 @@ def metadata(window=1, names=("robot",)):
     )
 
 
-def make_agent(window=1, names=("robot",), text_truncate=False, **options):
+def make_policy(window=1, names=("robot",), text_truncate=False, dataset=None):
     model = build(policy_config(vocab_size=2048))
     batch = make_batch(window=window)
     variables = model.init(jax.random.key(0), batch, train=False, method="loss")
     tokenizer = Tokenizer.from_file("")
     content = metadata(window, names) | dict(text_truncate=text_truncate)
-    return Agent(model, variables, content, tokenizer, **options)
+    return live_policy(model, variables, content, tokenizer, dataset=dataset)
+
+
+def make_agent(window=1, execute=None, **options):
+    return Agent(make_policy(window, **options), execute=execute)
 
 
 def observe(seed):
@@ -92,17 +101,20 @@ def test_more_slots_than_rows_of_a_call_are_all_answered(agent):
 
 
 def test_one_program_serves_any_number_of_slots_and_any_weights():
-    agent = make_agent(execute=1)
+    policy = make_policy()
+    agent = Agent(policy, execute=1)
     agent.reset(0)
     agent.reset(1)
     before = act(agent, [0], [3])
     act(agent, [0, 1], [3, 4])
     # The weights are an argument of the program, not constants in it.
-    agent._variables = jax.tree.map(jax.numpy.zeros_like, agent._variables)
+    forward, variables = policy._predict.func, policy._predict.args[0]
+    zeros = jax.tree.map(jax.numpy.zeros_like, variables)
+    policy._predict = functools.partial(forward, zeros)
     after = act(agent, [0], [3])
     assert np.abs(before - after).max() > 1e-4
     np.testing.assert_allclose(after, [[1.0, 20.0, 0.0]], atol=1e-6)
-    assert agent._sample._cache_size() == 1
+    assert forward._cache_size() == 1
 
 
 def test_a_long_instruction_is_cut_off_only_where_training_did(agent):
@@ -151,15 +163,22 @@ def test_history_needs_every_image_and_starts_masked():
     np.testing.assert_array_equal(later[0], later[1])  # Frames 3 and 4 alone count.
 
 
-def test_frames_before_the_first_are_masked_in_every_input(monkeypatch):
-    agent = make_agent(window=2)
+def test_frames_before_the_first_are_masked_in_every_input():
     seen = []
-    sample = agent._sample
-    monkeypatch.setattr(agent, "_sample", lambda *x: seen.append(x[1]) or sample(*x))
+
+    class Watcher:
+        def apply(self, variables, observation, task, rng, method):
+            masks = [observation.frame_mask, *observation.image_mask.values()]
+            jax.debug.callback(lambda *x: seen.append(x), *masks)
+            return jax.numpy.zeros((1, 2, 3))
+
+    tokenizer = Tokenizer.from_file("")
+    policy = live_policy(Watcher(), {}, metadata(2), tokenizer, batch_sizes=(1,))
+    agent = Agent(policy)
     agent.reset(0)
     act(agent, [0], [0])
-    masks = [seen[0].frame_mask, *seen[0].image_mask.values()]
-    assert all(mask[0].tolist() == [False, True] for mask in masks)
+    jax.effects_barrier()
+    assert [mask[0].tolist() for mask in seen[0]] == [[False, True]] * 3
 
 
 def test_missing_camera_lists_what_came(agent):
@@ -203,3 +222,41 @@ def test_after_a_mixture_the_robot_must_be_named():
     with pytest.raises(ValueError, match=r"'up'; the policy knows"):
         make_agent(names=("left", "right"), dataset="up")
     assert make_agent(names=("left", "right"), dataset="right").control_hz == 10.0
+
+
+class PointPolicy(nn.Module):
+    """Points at its proprio with the first point, and expects it where it is."""
+
+    point_cameras: tuple[str, ...] = ("primary", "wrist")
+
+    def diagnose(self, observation, task, rng):
+        del task, rng
+        first = observation.proprio[:, -1, :2]
+        points = jnp.stack([first, 0 * first], axis=1)
+        future = jnp.stack([points, points + 1], axis=1)
+        chunk = jnp.zeros((first.shape[0], 2, 3))
+        return {"action": chunk, "maps": {}, "points": points, "future_points": future}
+
+
+def test_attention_points_are_told_for_the_step_that_looked():
+    tokenizer = Tokenizer.from_file("")
+    agent = Agent(live_policy(PointPolicy(), {}, metadata(), tokenizer), execute=2)
+    assert agent.point_cameras == ("primary", "wrist")
+    for slot in (0, 1):
+        agent.reset(slot)
+    act(agent, [0, 1], [3, 4])
+    for slot, seed in ((0, 3), (1, 4)):
+        found = agent.diagnostics(slot)
+        x, y = observe(seed)["proprio"][:2]
+        np.testing.assert_allclose(found["points"], [[x, y], [0, 0]], atol=1e-5)
+        assert found["future_points"].shape == (2, 2, 2)
+    act(agent, [0], [5])  # the second action of the chunk: nobody looked
+    assert agent.diagnostics(0) == {}
+    assert agent.diagnostics(1)["points"].shape == (2, 2)
+
+
+def test_an_agent_without_points_has_no_diagnostics(agent):
+    assert agent.point_cameras == ()
+    agent.reset(0)
+    act(agent, [0], [5])
+    assert agent.diagnostics(0) == {}

@@ -17,6 +17,10 @@ class FakeEnvironment:
     proprio_dim = 2
     action_dim = 2
     control_hz = 20.0
+    grippers = (1,)
+    demonstration = None
+    stages = ()
+    objects = ()
 
     def __init__(self, task, *, horizon=6, cameras=("primary", "wrist"), size=(4, 6)):
         self.task, self.horizon, self.cameras = task, horizon, cameras
@@ -70,6 +74,7 @@ class FakeAgent:
 
     cameras = ("primary", "wrist")
     image_size = (4, 6)
+    point_cameras = ()
 
     def __init__(self, look_every=1, skill=lambda seed: True):
         self._look_every, self._skill = look_every, skill
@@ -99,6 +104,49 @@ class FakeAgent:
             motion = np.clip(-2 * observation["proprio"][0], -1, 1)
             actions.append([motion if self._skill(seed) else 0.0, 1.0])
         return np.array(actions, np.float32)
+
+
+class StagedEnvironment(FakeEnvironment):
+    """The point is an object that a camera sees; within 1 of zero is the first stage.
+
+    The camera looks along z from one metre away: a meter covers two pixels.
+    """
+
+    stages = ("near", "there")
+    objects = ("point",)
+
+    def step(self, action, *, render=True):
+        observation, _, solved = super().step(action, render=render)
+        reward = 2 if solved else int(abs(self.position) < 1)
+        return observation, float(reward), solved
+
+    def object_poses(self):
+        return np.array([[self.position, 0, 0, 0, 0, 0, 1.0]])
+
+    def camera_matrices(self, camera):
+        assert camera == "primary"
+        intrinsics = np.array([[2.0, 0, 3], [0, 2, 2], [0, 0, 1]])
+        extrinsics = np.eye(4)
+        extrinsics[2, 3] = 1
+        return intrinsics, extrinsics
+
+
+class PointAgent(FakeAgent):
+    """Has one attention point that lies on the object of `StagedEnvironment`."""
+
+    point_cameras = ("primary",)
+
+    def act(self, slots, observations, instructions):
+        self._points = {}
+        for slot, observation in zip(slots, observations, strict=True):
+            # Pixel 3 + 2 * position of six; the center of the first is at 0.5.
+            column = 3 + 2 * observation["proprio"][0]
+            x = (column - 0.5) / 5 * 2 - 1
+            self._points[slot] = np.array([[x, (2 - 0.5) / 3 * 2 - 1]])
+        return super().act(slots, observations, instructions)
+
+    def diagnostics(self, slot):
+        return {"points": self._points[slot]}
 
 
 class Echo:

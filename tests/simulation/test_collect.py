@@ -15,6 +15,11 @@ from vla_jax.simulation.demonstration import Recipe, collect_episode
 from vla_jax.simulation.environment import episode_seed, make_environment
 
 
+def _as_it_is(name, feature, image):
+    del name, feature
+    return image
+
+
 def _needs_metaworld():
     if importlib.util.find_spec("metaworld") is None:
         pytest.skip("metaworld is not installed")
@@ -31,13 +36,15 @@ def _episodes(folder, split):
 
 def test_an_episode_holds_the_steps_to_success_and_the_hold_steps():
     environment = FakeEnvironment("left")
-    steps, metadata = collect_episode(environment, Recipe(hold_steps=0), 3)
+    steps, metadata = collect_episode(
+        environment, Recipe(hold_steps=0), 3, encode=_as_it_is
+    )
     seed = episode_seed("collect", 0, "left", 3)
     assert metadata == {"task": "left", "seed": seed, "attempt": 3, "success": True}
     length = len(steps["action"])
     position = np.random.default_rng(seed).uniform(0.5, 3)
     assert length == int(np.ceil((position - 0.1) / 0.5))
-    held, _ = collect_episode(environment, Recipe(hold_steps=2), 3)
+    held, _ = collect_episode(environment, Recipe(hold_steps=2), 3, encode=_as_it_is)
     assert len(held["action"]) == length + 2
     np.testing.assert_array_equal(held["action"][:length], steps["action"])
     assert steps["observation"]["state"][:, 1].tolist() == list(range(length))
@@ -53,7 +60,9 @@ def test_an_episode_holds_the_steps_to_success_and_the_hold_steps():
 
 
 def test_a_failed_attempt_is_not_terminal():
-    steps, metadata = collect_episode(FakeEnvironment("left", horizon=1), Recipe(), 3)
+    steps, metadata = collect_episode(
+        FakeEnvironment("left", horizon=1), Recipe(), 3, encode=_as_it_is
+    )
     assert not metadata["success"]
     assert len(steps["action"]) == 1
     assert steps["is_last"].tolist() == [True]
@@ -63,13 +72,13 @@ def test_a_failed_attempt_is_not_terminal():
 def test_noise_is_executed_but_the_clean_action_is_recorded():
     environment = FakeEnvironment("left", horizon=4)
     recipe = Recipe(action_noise=1.0, hold_steps=0)
-    steps, _ = collect_episode(environment, recipe, 3)
+    steps, _ = collect_episode(environment, recipe, 3, encode=_as_it_is)
     executed = np.array(environment.executed)
     expert = np.clip(-2 * steps["observation"]["state"][:, 0], -1, 1)
     np.testing.assert_array_equal(steps["action"][:, 0], expert)
     assert np.abs(executed[:, 0] - expert).max() > 0.01
     np.testing.assert_array_equal(executed[:, 1], steps["action"][:, 1])
-    again, _ = collect_episode(environment, recipe, 3)
+    again, _ = collect_episode(environment, recipe, 3, encode=_as_it_is)
     np.testing.assert_array_equal(again["action"], steps["action"])
 
 

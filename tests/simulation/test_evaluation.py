@@ -5,7 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from tests.simulation.fake_environment import FakeAgent, FakeEnvironment
+from tests.simulation.fake_environment import (
+    FakeAgent,
+    FakeEnvironment,
+    PointAgent,
+    StagedEnvironment,
+)
 from vla_jax.simulation.ablation import ablate
 from vla_jax.simulation.environment import episode_seed
 from vla_jax.simulation.evaluation import (
@@ -13,10 +18,9 @@ from vla_jax.simulation.evaluation import (
     evaluate,
     format_comparison,
     format_table,
-    mcnemar,
     summarize,
-    wilson_interval,
 )
+from vla_jax.simulation.intervals import mcnemar, wilson_interval, z_score
 from vla_jax.simulation.rollout import Result
 from vla_jax.simulation.workers import WorkerError
 
@@ -72,7 +76,9 @@ def test_a_report_counts_every_task_and_averages_over_tasks():
     report = summarize(results)
     assert report["tasks"]["left"]["successes"] == 2
     assert report["tasks"]["left"]["episodes"] == 3
-    assert report["tasks"]["left"]["interval"] == list(wilson_interval(2, 3))
+    assert report["tasks"]["left"]["interval"] == list(
+        wilson_interval(2, 3, z_score(0.95))
+    )
     assert report["mean_success"] == pytest.approx((2 / 3 + 0) / 2)
     assert report["episodes"][3] == {
         "task": "up",
@@ -81,12 +87,85 @@ def test_a_report_counts_every_task_and_averages_over_tasks():
         "instruction": "go up",
         "success": False,
         "steps": 6,
+        "stage": None,
+        "held": None,
+        "start": None,
+        "metrics": {},
     }
     assert {"python", "jax", "numpy", "mujoco", "metaworld", "vla_jax"} <= set(
         report["versions"]
     )
     table = format_table(report)
     assert "66.7%" in table and "2/3" in table and "all tasks" in table
+
+
+def test_a_confidence_of_99_percent_reproduces_published_intervals():
+    assert z_score(0.95) == pytest.approx(1.96, abs=1e-3)
+    assert z_score(0.99) == pytest.approx(2.576, abs=1e-3)
+    # MSACT's table: 53.00 % and 23.25 % of 400 trials.
+    for k, low, high in ((212, 46.58, 59.33), (93, 18.27, 29.10)):
+        interval = np.multiply(wilson_interval(k, 400, z_score(0.99)), 100)
+        np.testing.assert_allclose(interval, (low, high), atol=0.006)
+    for confidence in (0, 1, 95):
+        with pytest.raises(ValueError, match=f"confidence is {confidence}"):
+            z_score(confidence)
+
+
+def test_a_report_counts_stages_and_averages_metrics():
+    results = [
+        Result("up", 0, 1, "go", True, 5, stage=2, held=True, metrics={"drift": 3.0}),
+        Result("up", 1, 2, "go", True, 4, stage=2, held=False, metrics={"locked": 0.0}),
+        Result("up", 2, 3, "go", False, 6, stage=1, held=False, metrics={"drift": 4.0}),
+        Result("up", 3, 4, "go", False, 6, stage=0, held=False),
+    ]
+    report = summarize(results, 0.99, {"up": ("near", "there")})
+    row = report["tasks"]["up"]
+    assert {name: v["reached"] for name, v in row["stages"].items()} == {
+        "near": 3,
+        "there": 2,
+    }
+    z = z_score(0.99)
+    assert row["stages"]["near"]["interval"] == list(wilson_interval(3, 4, z))
+    assert row["interval"] == list(wilson_interval(2, 4, z))
+    assert row["held"] == 1
+    assert row["metrics"] == {"drift": 3.5, "locked": 0.0}
+    table = format_table(report)
+    assert "99 % interval" in table
+    assert "up: near 3, there 2, solved in the last state 1" in table
+    assert "up: drift 3.5, locked 0" in table
+
+
+def test_points_stages_and_starts_are_evaluated(tmp_path):
+    options = dict(
+        episodes=2, seed=5, settings={}, num_videos=1, num_workers=1, progress=False
+    )
+    report = evaluate(
+        PointAgent(), tmp_path, ["left"], StagedEnvironment, whole=True, **options
+    )
+    first, second = report["episodes"]
+    assert first["stage"] == 2 and first["success"] and first["held"]
+    assert first["steps"] < 6  # the horizon, to which it plays on
+    assert first["start"] != second["start"]
+    # The agent points exactly at the object.
+    assert first["metrics"]["locked"] == 1.0
+    assert first["metrics"]["drift"] == pytest.approx(0, abs=1e-3)
+    names = [path.name for path in (tmp_path / "points").iterdir()]
+    assert names == ["left-000.npz"]
+    with np.load(tmp_path / "points" / "left-000.npz") as track:
+        assert track["points"].shape == (6, 1, 2)
+        assert track["cameras"].tolist() == ["primary"]
+        np.testing.assert_allclose(
+            track["points"][:, 0], track["objects/primary"][:, 0], atol=1e-4
+        )
+
+
+def test_pairs_must_begin_alike():
+    reports = []
+    for start in ([[0.0] * 7], [[1.0] * 7]):
+        reports.append(summarize([Result("up", 0, 1, "go", True, 5, start=start)]))
+    assert compare(reports[0], reports[0])["all tasks"]["both"] == 1
+    with pytest.raises(ValueError, match="began with the objects at"):
+        compare(*reports)
 
 
 def test_an_evaluation_writes_every_episode_with_its_pinned_seed(tmp_path):

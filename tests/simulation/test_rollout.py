@@ -12,7 +12,8 @@ import pytest
 
 from tests.own_process import in_own_process
 from tests.simulation.fake_environment import FakeAgent, FakeEnvironment
-from vla_jax.simulation.environment import make_environment
+from vla_jax.simulation.ablation import ablate
+from vla_jax.simulation.environment import check_rate, make_environment
 from vla_jax.simulation.rollout import Episode, run_episodes
 from vla_jax.simulation.workers import WorkerError
 
@@ -38,6 +39,35 @@ def test_results_do_not_depend_on_the_number_of_workers():
     ]
     assert [r.success for r in one] == [True, True, False] * 2
     assert [r.steps for r in one] == [6, 5, 6, 5, 5, 6]  # 6 is the horizon
+
+
+class Paced(FakeAgent):
+    """An agent that knows the rate it was trained for."""
+
+    def __init__(self, control_hz):
+        super().__init__()
+        self.control_hz = control_hz
+
+
+def test_an_environment_of_another_rate_is_refused_with_the_remedy():
+    assert len(_run(Paced(20.0), _EPISODES[:1], num_workers=1)) == 1
+    with pytest.raises(WorkerError, match=r"at 40 Hz.*at 20 Hz.*target_hz=20"):
+        _run(Paced(40.0), _EPISODES[:1], num_workers=1)
+
+
+def test_an_ablated_agent_keeps_its_rate():
+    ablated = ablate(Paced(40.0), "images", [("left one",)])
+    with pytest.raises(WorkerError, match="trained to act at 40 Hz"):
+        _run(ablated, _EPISODES[:1], num_workers=1)
+
+
+def test_rates_may_be_off_by_a_quarter():
+    environment = FakeEnvironment("left")
+    for control_hz in (15.0, 20.0, 25.0):
+        check_rate(environment, control_hz)
+    for control_hz in (14.9, 25.1, 80.0):
+        with pytest.raises(ValueError, match="task 'left' is controlled at 20 Hz"):
+            check_rate(environment, control_hz)
 
 
 def test_the_agent_is_asked_once_for_all_environments():

@@ -8,6 +8,7 @@ import pytest
 
 from tests import fake
 from vla_jax.train.feed import make_feed
+from vla_jax.train.resume import require_same
 from vla_jax.train.sharding import make_mesh
 
 
@@ -36,3 +37,36 @@ def test_a_feed_goes_on_anywhere_and_repeats_its_validation(tmp_path, source):
             runs.append([np.asarray(batch.action) for batch in batches])
     np.testing.assert_array_equal(*runs)
     assert len(runs[0]) == 2 and feed.names == ["metaworld"]
+
+
+@pytest.mark.parametrize("source", ["index", "stream"])
+def test_only_an_index_is_resumed_on_another_number_of_hosts(
+    tmp_path, source, monkeypatch
+):
+    folder = fake.write_dataset(tmp_path)
+    config = dict(
+        seed=3,
+        data=fake.data_config(folder, batch_size=4, source=source),
+        train=dict(accumulate=1, eval_batches=2),
+    )
+    before = make_feed(config, make_mesh({}))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    after = make_feed(config, make_mesh({}))
+    if source == "index":
+        require_same(before.metadata, after.metadata, "data set", tmp_path)
+        return
+    message = r"num_hosts: 1 -> 2\n.*another order.*data.source='index'"
+    with pytest.raises(ValueError, match=message):
+        require_same(before.metadata, after.metadata, "data set", tmp_path)
+
+
+def test_a_feed_counts_what_has_been_seen(tmp_path):
+    folder = fake.write_dataset(tmp_path, lengths=(3, 5, 4))
+    config = dict(
+        seed=3,
+        data=fake.data_config(folder, batch_size=4),
+        train=dict(accumulate=1, eval_batches=2),
+    )
+    feed = make_feed(config, make_mesh({}))
+    assert feed.seen(2) == [("metaworld", 8, 8 / 12, 8 / 12)]
+    assert feed.seen(6) == [("metaworld", 24, 1.0, 2.0)]

@@ -15,6 +15,7 @@ from tests.train import toy
 from vla_jax.train.checkpoint import Checkpointer, restore_variables
 from vla_jax.train.config import resolve
 from vla_jax.train.feed import Feed
+from vla_jax.train.interrupt import Interrupt
 from vla_jax.train.loop import fit
 from vla_jax.train.sharding import batch_sharding, make_mesh
 

@@ -37,7 +37,7 @@ def test_the_data_axis_takes_the_devices_that_are_left():
 @pytest.mark.parametrize(
     "axes, message",
     [
-        ({"model": 2}, "Unknown mesh axes ['model']; choose from ['replica', 'data'"),
+        ({"model": 2}, "Unknown mesh axis 'model'; choose one of ['data', 'fsdp'"),
         ({"fsdp": 3}, "does not fit 2 devices"),
         ({"data": -1, "fsdp": -1}, "at most one of them may be -1"),
         ({"data": 0}, "does not fit 2 devices"),
@@ -110,7 +110,7 @@ def test_a_rule_decides_before_the_default():
     "rule, message",
     [
         (("c", ["tensor"]), "'c' in train.sharding matches no parameter"),
-        (("a", ["model"]), "unknown mesh axes ['model']"),
+        (("a", ["model"]), "unknown mesh axis 'model'"),
         (("a", ["tensor"]), "of shape (3,) as ('tensor',), in [2] parts"),
         (("a", [None, None]), "of shape (3,)"),
     ],

@@ -5,14 +5,18 @@ nothing about real ones. These have a smooth background, moving blocks and senso
 and take as many bytes as camera pictures: about 10 KB at 128 x 128 pixels.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import Image as PILImage
 from tqdm import tqdm
 
 from vla_jax.data.write import Image, RLDSWriter, Tensor, Text
 
+_PICTURES = 64  # different pictures of a copied data set
+_QUALITY = 95  # as `RLDSWriter` encodes
 _INSTRUCTIONS = ("open the drawer", "press the button", "push the puck to the goal")
 
 
@@ -31,7 +35,48 @@ def write_benchmark_dataset(
     Returns:
         the version folder.
     """
-    features = {
+    rng = np.random.default_rng(seed)
+    with RLDSWriter(
+        path, "benchmark", _features(image_size), num_shards={"train": 4, "val": 1}
+    ) as writer:
+        for number in tqdm(range(num_episodes), desc="writing benchmark data"):
+            split = "val" if number % 20 == 19 else "train"
+            films = [_film(num_steps, image_size, rng) for _ in range(2)]
+            writer.write(split, _episode(number, films, rng))
+    return writer.folder
+
+
+def write_copied_dataset(
+    path: str | Path,
+    *,
+    num_episodes: int,
+    num_steps: int,
+    image_size: int = 128,
+    seed: int = 0,
+) -> Path:
+    """Writes a large data set of the same form quickly, all of it training data.
+
+    Its episodes show the same few pictures again and again, which is the same work for
+    whoever reads or decodes them.
+
+    Returns:
+        the version folder.
+    """
+    rng = np.random.default_rng(seed)
+    film = [
+        simplejpeg.encode_jpeg(picture, quality=_QUALITY)
+        for picture in _film(_PICTURES, image_size, rng)
+    ]
+    with RLDSWriter(path, "benchmark", _features(image_size)) as writer:
+        for number in tqdm(range(num_episodes), desc="writing benchmark data"):
+            shown = (np.arange(num_steps) + number) % _PICTURES
+            films = [[film[i] for i in order] for order in (shown, shown[::-1])]
+            writer.write("train", _episode(number, films, rng))
+    return writer.folder
+
+
+def _features(image_size: int) -> dict:
+    return {
         "observation": {
             "image": Image(image_size, image_size),
             "wrist_image": Image(image_size, image_size),
@@ -40,22 +85,16 @@ def write_benchmark_dataset(
         "action": Tensor(np.float32, (4,)),
         "language_instruction": Text(),
     }
-    rng = np.random.default_rng(seed)
-    with RLDSWriter(
-        path, "benchmark", features, num_shards={"train": 4, "val": 1}
-    ) as writer:
-        for number in tqdm(range(num_episodes), desc="writing benchmark data"):
-            split = "val" if number % 20 == 19 else "train"
-            writer.write(split, _episode(number, num_steps, image_size, rng))
-    return writer.folder
 
 
-def _episode(number: int, num_steps: int, size: int, rng) -> dict:
+def _episode(number: int, films: Sequence[list], rng) -> dict:
+    """Steps with the pictures of both cameras."""
+    num_steps = len(films[0])
     position = np.cumsum(rng.normal(0, 0.02, (num_steps, 4)), axis=0)
     return {
         "observation": {
-            "image": _film(num_steps, size, rng),
-            "wrist_image": _film(num_steps, size, rng),
+            "image": films[0],
+            "wrist_image": films[1],
             "state": position.astype(np.float32),
         },
         "action": rng.uniform(-1, 1, (num_steps, 4)).astype(np.float32),

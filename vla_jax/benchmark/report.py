@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,23 +22,35 @@ class Row:
         name: benchmark and quantity, such as "loader/frames_per_s".
         value: the number.
         unit: its unit, "1" for ratios.
+        turns: number of measurements of which `value` is the median.
+        low, high: their range; `value` where they are left out.
     """
 
     name: str
     value: float
     unit: str
+    turns: int = 1
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def over(cls, name: str, values: Sequence[float], unit: str) -> "Row":
+        """The median of several measurements, with their number and range."""
+        middle = statistics.median(values)
+        return cls(name, middle, unit, len(values), min(values), max(values))
 
 
 def write_report(rows: Sequence[Row], out: str | Path) -> None:
     """Prints a table and, if `out` is not empty, writes the JSON file.
 
-    The file holds `{"rows": [{"name", "value", "unit"}, ...], "machine": {...}}`.
+    The file holds `{"rows": [{"name", "value", "unit", "turns", "low", "high"}, ...],
+    "machine": {...}}`.
     """
     print(format_table(rows), flush=True)
     if not out:
         return
     content = {
-        "rows": [dataclasses.asdict(row) for row in rows],
+        "rows": [_to_json(row) for row in rows],
         "machine": machine(),
     }
     path = Path(out)
@@ -47,8 +60,8 @@ def write_report(rows: Sequence[Row], out: str | Path) -> None:
 
 
 def format_table(rows: Sequence[Row]) -> str:
-    """Rows as aligned text: name, value with about four digits, unit."""
-    cells = [(row.name, _format(row.value), row.unit) for row in rows]
+    """Rows as aligned text: name, value with about four digits, unit, and range."""
+    cells = [(row.name, _format(row.value), row.unit + _range(row)) for row in rows]
     name = max(len(cell[0]) for cell in cells)
     value = max(len(cell[1]) for cell in cells)
     return "\n".join(f"{n:<{name}}  {v:>{value}}  {u}" for n, v, u in cells)
@@ -82,6 +95,17 @@ def resident_mb() -> float:
         )
     (line,) = (s for s in status.read_text().splitlines() if s.startswith("VmRSS:"))
     return int(line.split()[1]) * 1024 / 1e6
+
+
+def _to_json(row: Row) -> dict:
+    low, high = (row.value if end is None else end for end in (row.low, row.high))
+    return {**dataclasses.asdict(row), "low": low, "high": high}
+
+
+def _range(row: Row) -> str:
+    if row.turns == 1:
+        return ""
+    return f"  ({_format(row.low)} to {_format(row.high)}, {row.turns} turns)"
 
 
 def _format(value: float) -> str:

@@ -18,11 +18,11 @@ from typing import Any
 import jax
 
 from vla_jax.benchmark.report import Row
+from vla_jax.compile_cache import use_compile_cache
 from vla_jax.models.augment import make_augment
 from vla_jax.models.build import build_model
 from vla_jax.train.config import make_phases, resolve
 from vla_jax.train.feed import make_feed
-from vla_jax.train.loop import use_compile_cache
 from vla_jax.train.metrics import MetricsWriter, Recorder
 from vla_jax.train.optimizer import make_optimizer
 from vla_jax.train.sharding import make_mesh, state_sharding

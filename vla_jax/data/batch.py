@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vla_jax.data.frames import Frames, decode_frames, find_frames, scale_intrinsics
+from vla_jax.data.frames import Frames, decode_frames, find_frames
 from vla_jax.data.labels import Samples
+from vla_jax.data.resize import scale_intrinsics
 from vla_jax.data.sampler import hash_numbers
 from vla_jax.data.source import Source
 from vla_jax.data.statistics import action_mask as normalized_dimensions
 from vla_jax.data.statistics import normalize
-from vla_jax.data.text import keep_instructions
+from vla_jax.data.text import choose_phrasings, keep_instructions
 from vla_jax.data.windows import merge_actions, window_and_chunk
 
 _DROPOUT = 0x64726F70  # keeps these draws apart from others of the same seed
@@ -174,7 +175,7 @@ def _fill_instructions(source, number, place, rows, seed, dropout, batch):
     choice = 0
     if num_phrasings.max() > 1:
         chance = hash_numbers(seed, number, place.first_step + place.step)
-        choice = chance % np.maximum(num_phrasings, 1).astype(np.uint64)
+        choice = choose_phrasings(chance, num_phrasings)
     chosen = phrasings[np.arange(len(rows)), choice]
     has = chosen >= 0
     if dropout > 0:

@@ -26,17 +26,20 @@ import numpy as np
 from tqdm import tqdm
 
 from vla_jax.data.digest import source_with_helpers
+from vla_jax.data.features import FeatureSpec
 from vla_jax.data.merge import merge_shards
 from vla_jax.data.remote import file_sizes
-from vla_jax.data.rlds import RLDSFolder, Shard
+from vla_jax.data.rlds import RLDSFolder, Shard, holds_depth
 from vla_jax.data.shard import ShardJob, index_shard, open_view
 from vla_jax.data.standardize import DatasetSpec
 from vla_jax.data.tfrecord import count_records
 
-FORMAT = 3  # raised whenever the content of an index changes
+FORMAT = 4  # raised whenever the content of an index changes
 VALIDATION_SPLITS = ("val", "validation", "test")
 
-_WORKER_BYTES = 64 * 2**20  # shards below this are not worth a process of their own
+# Data that a process must have to be worth its start, which takes a second or two; it
+# indexes about that much in one.
+_WORKER_BYTES = 512 * 2**20
 
 
 def build_at(
@@ -158,20 +161,17 @@ def check_cameras(folder: RLDSFolder, spec: DatasetSpec):
     """
     for kind, cameras in (("camera", spec.cameras), ("depth camera", spec.depth)):
         for camera, key in cameras.items():
-            feature = folder.features.get(key)
-            # Depth may also be a tensor that tfds packed into bytes.
-            packed = ("zlib", "bytes") if kind == "depth camera" else ()
-            if feature is None or not (
-                feature.kind == "image" or feature.encoding in packed
-            ):
-                images = sorted(
-                    name
-                    for name, feature in folder.features.items()
-                    if feature.kind == "image" and name.startswith("steps/")
-                )
+            fits = _is_image if kind == "camera" else holds_depth
+            known = sorted(
+                name
+                for name, feature in folder.features.items()
+                if name.startswith("steps/") and fits(feature)
+            )
+            if key not in known:
+                what = "images" if kind == "camera" else "images and tensors of h, w"
                 raise ValueError(
                     f"The {kind} {camera!r} of data set {spec.name!r} is to come from "
-                    f"{key!r}, but {folder.path} has only the images {images}."
+                    f"{key!r}, but {folder.path} has only the {what} {known}."
                 )
 
 
@@ -215,6 +215,10 @@ def plan_shards(
             part = counted[start : start + shard.num_examples]
             start += shard.num_examples
             yield split, shard, part, held_out
+
+
+def _is_image(feature: FeatureSpec) -> bool:
+    return feature.kind == "image"
 
 
 def _staging(out: Path, wanted: dict) -> Path:
@@ -261,7 +265,8 @@ def _held_out(num_episodes: int, share: float) -> np.ndarray:
 def _counted(shard: Shard) -> Shard:
     if shard.num_examples is not None:
         return shard
-    return Shard(shard.path, count_records(open_view(shard.path), shard.path))
+    view = open_view(shard.path, ahead=0)  # only headers are looked at
+    return Shard(shard.path, count_records(view, shard.path))
 
 
 def _run(

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from vla_jax.names import did_you_mean
+
 IMAGE_MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n"}
 TENSOR_ENCODINGS = ("none", "bytes", "zlib")
 _CLASS = "tensorflow_datasets.core.features."
@@ -36,8 +38,8 @@ class Image:
     def __post_init__(self):
         if self.encoding not in IMAGE_MAGIC:
             raise ValueError(
-                f"Unknown image encoding {self.encoding!r}; choose one of "
-                f"{sorted(IMAGE_MAGIC)}."
+                f"Unknown image encoding {self.encoding!r}; "
+                f"{did_you_mean(self.encoding, IMAGE_MAGIC)}"
             )
         if np.dtype(self.dtype) != np.uint8 and (
             np.dtype(self.dtype) not in (np.uint16, np.float32)
@@ -74,8 +76,8 @@ class Tensor:
     def __post_init__(self):
         if self.encoding not in TENSOR_ENCODINGS:
             raise ValueError(
-                f"Unknown tensor encoding {self.encoding!r}; choose one of "
-                f"{list(TENSOR_ENCODINGS)}."
+                f"Unknown tensor encoding {self.encoding!r}; "
+                f"{did_you_mean(self.encoding, TENSOR_ENCODINGS)}"
             )
 
 

@@ -120,15 +120,3 @@ def _read_remote(frames: Sequence[Frames]) -> dict[int, list[bytes]]:
         for place in some:
             found[place] = [next(data) for _ in frames[place].step]
     return found
-
-
-def scale_intrinsics(
-    intrinsics: np.ndarray, size: tuple[int, int], new_size: tuple[int, int]
-) -> np.ndarray:
-    """Intrinsics [... 3 3] after resizing an image, sizes as height and width.
-
-    Pixel coordinates begin at the corner of the first pixel, so they all scale alike.
-    """
-    (height, width), (new_height, new_width) = size, new_size
-    scale = np.array([new_width / width, new_height / height, 1.0], np.float32)
-    return intrinsics * scale[:, None]

@@ -13,6 +13,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from vla_jax.data.resize import resize, resize_depth
+from vla_jax.data.tfrecord import decode_varints
+
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _GRAY = ("L", "I", "I;16", "I;16B")  # how pillow calls gray PNGs of 8 and 16 bits
@@ -40,18 +43,6 @@ def decode(data: bytes) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError) as error:  # what pillow raises for a damaged PNG
         raise ValueError(f"damaged PNG: {error}") from error
-
-
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes uint8 [h, w, 3] bilinearly, averaging over what a smaller pixel covers.
-
-    Training and serving both call this function, so a policy always sees the same
-    pixels for the same camera image.
-    """
-    if image.shape[:2] == (height, width):
-        return image
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
 
 
 def decode_and_resize(data: bytes, out: np.ndarray) -> None:
@@ -85,7 +76,8 @@ def decode_depth(
 
     Args:
         data: a gray PNG image of 8 or 16 bits, one of four channels that are the bytes
-            of float32 numbers, or a tensor that tfds packed.
+            of float32 numbers, a tensor that tfds packed, or its numbers as they lie in
+            a `tf.train.Example`: float32, or integers in base 128.
         feature: `dtype`, `shape` and `encoding` as the data set states them.
         out: float32 [h, w] to fill, in metres.
         scale: metres per unit; None is 0.001 for integers and 1 for other numbers.
@@ -95,6 +87,8 @@ def decode_depth(
     """
     if feature["encoding"] in ("zlib", "bytes"):
         depth = _unpack(data, feature)
+    elif feature["encoding"] == "none":  # plain numbers
+        depth = _numbers(data, feature)
     else:
         depth = _decode_gray(data, np.dtype(feature["dtype"]))
     if depth.ndim == 3 and depth.shape[2] == 1:
@@ -103,11 +97,7 @@ def decode_depth(
         raise ValueError(f"depth has the shape {depth.shape}; expected (h, w)")
     if scale is None:
         scale = 0.001 if np.issubdtype(depth.dtype, np.integer) else 1.0
-    rows, columns = (
-        ((np.arange(size) + 0.5) * have / size).astype(int)
-        for size, have in zip(out.shape, depth.shape, strict=True)
-    )
-    np.multiply(depth[rows[:, None], columns], scale, out=out, casting="unsafe")
+    np.multiply(resize_depth(depth, *out.shape), scale, out=out, casting="unsafe")
 
 
 def _unpack(data: bytes, feature: Mapping[str, Any]) -> np.ndarray:
@@ -116,6 +106,18 @@ def _unpack(data: bytes, feature: Mapping[str, Any]) -> np.ndarray:
     except zlib.error as error:
         raise ValueError(f"damaged tensor: {error}") from error
     return np.frombuffer(data, feature["dtype"]).reshape(feature["shape"])
+
+
+def _numbers(data: bytes, feature: Mapping[str, Any]) -> np.ndarray:
+    whole = not np.issubdtype(np.dtype(feature["dtype"]), np.floating)
+    try:
+        if whole:
+            numbers = decode_varints(np.frombuffer(data, np.uint8))
+        else:
+            numbers = np.frombuffer(data, "<f4")
+        return numbers.reshape(feature["shape"])
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"damaged tensor: {error}") from error
 
 
 def _decode_gray(data: bytes, dtype: np.dtype) -> np.ndarray:

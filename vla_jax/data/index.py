@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,12 +24,13 @@ from vla_jax.data.build import (
     remove_staging,
     why_rebuild,
 )
+from vla_jax.data.mapped import map_array
+from vla_jax.data.open_files import OPEN_FILES, OWNERS, LocalFile
 from vla_jax.data.remote import RemoteFile, open_path
 from vla_jax.data.rlds import RLDSFolder, open_rlds
 from vla_jax.data.standardize import DatasetSpec, resolve_spec
 from vla_jax.data.statistics import Statistics, Streaming
-
-_OPEN_FILES = 128  # shards that one index keeps open in one process
+from vla_jax.names import did_you_mean
 
 
 class Index:
@@ -50,6 +52,7 @@ class Index:
         episode: int32 `[N]`, the episode of each step.
         proprio, action: float32 `[N, *]`.
         pose: float32 `[N, 7]`, or None.
+        objects: float32 `[N, o * 7]`, poses of things on the table, or None.
         next_event: int32 `[N]`, steps to the next gripper event, -1 for none; None
             without a gripper. See `vla_jax.data.labels.steps_to_event`.
         camera_matrices: camera to `intrinsics`, float32 `[N, 3, 3]`, and `extrinsics`,
@@ -72,6 +75,8 @@ class Index:
         content = json.loads((self.path / "index.json").read_text())
         self.languages = json.loads((self.path / "languages.json").read_text())
         self._load(content)
+        self._owner = next(OWNERS)
+        weakref.finalize(self, OPEN_FILES.forget, self._owner).atexit = False
 
     def _load(self, content: Mapping) -> None:
         """Sets every attribute that comes from `index.json` or from an array."""
@@ -97,13 +102,13 @@ class Index:
         self.proprio = self._array("proprio")
         self.action = self._array("action")
         self.pose = self._optional("pose")
+        self.objects = self._optional("objects")
         self.next_event = self._optional("next_event")
         self.success = self._optional("success")
         self.camera_matrices = self._camera_matrices()
         self.language = self._array("language")
         self.image_spans = {c: self._array(f"image_{c}") for c in self.spec.cameras}
         self.depth_spans = {c: self._array(f"depth_{c}") for c in self.spec.depth}
-        self._file = functools.lru_cache(_OPEN_FILES)(self._open)
         self._image_sizes: dict[str, tuple[int, int]] = {}
 
     @functools.cached_property
@@ -141,8 +146,8 @@ class Index:
         name = self.validation_split if split == "val" else split
         if name not in self.split_names:
             raise ValueError(
-                f"Data set {self.spec.name!r} has no split {split!r}; choose one of "
-                f"{self.split_names}."
+                f"Data set {self.spec.name!r} has no split {split!r}; "
+                f"{did_you_mean(split, self.split_names)}"
             )
         chosen = self.split == self.split_names.index(name)
         return np.flatnonzero(chosen).astype(np.int32)
@@ -217,15 +222,18 @@ class Index:
     def _read(self, spans: Mapping[str, np.ndarray], camera: str, step: int) -> bytes:
         if camera not in spans:
             raise ValueError(
-                f"Data set {self.spec.name!r} has no camera {camera!r}; choose one of "
-                f"{sorted(spans)}."
+                f"Data set {self.spec.name!r} has no camera {camera!r}; "
+                f"{did_you_mean(camera, spans)}"
             )
         span = spans[camera][step].tolist()
         return self.read_span(camera, step, span) if span[2] else b""
 
-    def _open(self, shard: int) -> "_LocalFile | RemoteFile":
+    def _file(self, shard: int) -> LocalFile | RemoteFile:
+        return OPEN_FILES.get(self._owner, shard, self._open)
+
+    def _open(self, shard: int) -> LocalFile | RemoteFile:
         path = f"{self.data_path}/{self.shards[shard]}"
-        return RemoteFile(path) if "://" in path else _LocalFile(path)
+        return RemoteFile(path) if "://" in path else LocalFile(path)
 
     def _first_size(self, kind: str, camera: str) -> tuple[int, int]:
         spans = getattr(self, f"{kind}_spans")
@@ -253,12 +261,7 @@ class Index:
         return self._array(name) if (self.path / f"{name}.npy").exists() else None
 
     def _array(self, name: str) -> np.ndarray:
-        """A view of a mapped file: items of an `np.memmap` are slow to look up."""
-        path = self.path / f"{name}.npy"
-        try:
-            return np.asarray(np.load(path, mmap_mode="r"))
-        except ValueError:  # an array of width 0 cannot be mapped
-            return np.load(path)
+        return map_array(self.path / f"{name}.npy")
 
 
 def open_index(
@@ -331,17 +334,3 @@ def place_index(folder: RLDSFolder, spec: DatasetSpec, out, wanted: dict) -> Pat
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     where = hashlib.sha256(str(open_path(folder.path)).encode()).hexdigest()[:16]
     return cache / "vla_jax" / f"{folder.name}-{where}" / name
-
-
-class _LocalFile:
-    """A file read at any offset by any thread; closed when nobody uses it any more."""
-
-    def __init__(self, path: str):
-        self._descriptor = os.open(path, os.O_RDONLY)
-
-    def read(self, offset: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, offset)
-
-    def __del__(self):
-        if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)

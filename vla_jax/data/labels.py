@@ -95,27 +95,55 @@ def pose(samples: Samples, *, offsets: Sequence[int] = (0,)) -> tuple[dict, list
         `pose` float32 [b f 7] (metres and xyzw quaternion, robot base frame) and `mask`
         bool [b f], False past the end of an episode and without poses; zeros there.
     """
-    offsets = _check_offsets("pose", offsets, least=0)
-    if all(index.pose is None for index in samples.indexes):
+    return _poses("pose", "a pose", samples, offsets)
+
+
+def objects(samples: Samples, *, offsets: Sequence[int] = (0,)) -> tuple[dict, list]:
+    """Poses of the objects of a task, now and at other offsets in steps.
+
+    Returns:
+        `pose` float32 [b f o 7] (metres and xyzw quaternion, robot base frame) and
+        `mask` bool [b f o], False past the end of an episode and for objects that are
+        not there; zeros there.
+    """
+    label, found = _poses("objects", "poses of objects", samples, offsets)
+    *leading, width = label["pose"].shape
+    pose = label["pose"].reshape(*leading, width // 7, 7)
+    # An object that is not there is stored as zeros; no rotation is zero.
+    return {"pose": pose, "mask": pose[..., 3:].any(-1)}, found
+
+
+def _poses(
+    name: str, what: str, samples: Samples, offsets: Sequence[int]
+) -> tuple[dict, list]:
+    """Rows of the array `name` of the indexes, float32 [b f k], and their mask."""
+    offsets = _check_offsets(name, offsets, least=0)
+    widths = [getattr(i, name).shape[1] for i in samples.indexes if _has(i, name)]
+    if not widths:
         raise ValueError(
-            "Label 'pose' needs a data set whose standardize function gives a pose; "
+            f"Label {name!r} needs a data set whose standardize function gives {what}; "
             f"none of {[index.spec.name for index in samples.indexes]} does."
         )
+    # Data sets may differ in the number of objects: zeros where one has fewer.
     label = {
-        "pose": np.zeros((samples.size, len(offsets), 7), np.float32),
+        "pose": np.zeros((samples.size, len(offsets), max(widths)), np.float32),
         "mask": np.zeros((samples.size, len(offsets)), bool),
     }
     for number, rows, place in samples.groups:
         index = samples.indexes[number]
-        if index.pose is None:
+        if not _has(index, name):
             continue
         ahead = place.step[:, None] + offsets * samples.skips[number]
         real = ahead < place.length[:, None]
         row, column = np.nonzero(real)
-        steps = place.first_step[row] + ahead[row, column]
-        label["pose"][rows[row], column] = index.pose[steps]
+        values = getattr(index, name)[place.first_step[row] + ahead[row, column]]
+        label["pose"][rows[row], column, : values.shape[1]] = values
         label["mask"][rows] = real
     return label, []
+
+
+def _has(index: Any, name: str) -> bool:
+    return getattr(index, name) is not None
 
 
 def future_frames(
@@ -233,6 +261,7 @@ LABELS: dict[str, Callable] = {
     "future_frames": future_frames,
     "goal_image": goal_image,
     "gripper_event": gripper_event,
+    "objects": objects,
     "pose": pose,
 }
 
@@ -270,12 +299,13 @@ def steps_to_event(gripper: np.ndarray) -> np.ndarray:
     before and is held for at least three frames; shorter flickers are passed over.
 
     Args:
-        gripper: [T], 1 = open, 0 = closed.
+        gripper: [T], 1 = open, 0 = closed. In the middle, where some simulators say
+            "no effort", it counts as open.
 
     Returns:
         int32 [T], 0 at an event.
     """
-    is_open = gripper > 0.5
+    is_open = gripper >= 0.5
     start = np.flatnonzero(np.diff(is_open, prepend=~is_open[:1]))  # of every run
     length = np.diff(start, append=len(gripper))
     start = start[(length >= _HOLD) | (start == 0)]

@@ -14,6 +14,7 @@ _STEP_DTYPES = {
     "proprio": np.float32,
     "action": np.float32,
     "pose": np.float32,
+    "objects": np.float32,
     "intrinsics": np.float32,
     "extrinsics": np.float32,
     "language": np.int32,

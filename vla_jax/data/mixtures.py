@@ -10,8 +10,7 @@ a step of any other data set of weight 1, and 2 draws it twice as often.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from etils import epath
-
+from vla_jax.data.remote import open_path
 from vla_jax.names import check_keys, did_you_mean
 
 _END = "_converted_externally_to_rlds"
@@ -41,6 +40,7 @@ _FRANKA = {
     f"kaist_nonprehensile{_END}": 3.0,
     f"iamlab_cmu_pickup_insert{_END}": 1.0,
     "utaustin_mutex": 1.0,
+    f"stanford_robocook{_END}": 1.0,
     "cmu_play_fusion": 1.0,
 }
 # Octo (Ghosh et al., 2024), table of the pre-training data.
@@ -95,9 +95,12 @@ MIXTURES: dict[str, tuple[tuple[str, float], ...]] = {
         "oxe_flex_act_soup": _SOUP
         | {
             f"berkeley_mvp{_END}": 1.0,
+            "gnm_dataset": 1.0,
             "aloha_static_dataset": 3.0,
+            "aloha_mobile_dataset": 2.0,
             "dobbe": 1.0,
             "roboset": 0.5,
+            "rh20t": 0.5,
         },
         "libero_4_task_suites_no_noops": {
             f"libero_{suite}_no_noops": 1.0
@@ -106,7 +109,12 @@ MIXTURES: dict[str, tuple[tuple[str, float], ...]] = {
     }.items()
 }
 # The same data set under the other name that it is published as.
-ALIASES = {"bridge_orig": ("bridge_dataset",), "fmb_dataset": ("fmb",)}
+ALIASES = {
+    "bridge_orig": ("bridge_dataset",),
+    "fmb_dataset": ("fmb",),
+    "roboset": ("robo_set",),
+    "aloha_mobile_dataset": ("aloha_mobile",),
+}
 _KEYS = ("mixture", "data_dir", "without", "weight")
 
 
@@ -152,7 +160,7 @@ def _members(entry: Mapping[str, Any], place: str) -> list[dict]:
                 f"{did_you_mean(other, members)}"
             )
         del members[other]
-    folder = epath.Path(entry["data_dir"]).expanduser()
+    folder = open_path(entry["data_dir"])
     if not folder.exists():
         raise ValueError(f"{place}.data_dir: there is no folder {folder}.")
     found = {

@@ -12,19 +12,34 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from etils import epath
 
 from vla_jax.data.cache import BlockCache, default_cache
+from vla_jax.names import did_you_mean
 
 BLOCK = 256 * 2**10  # bytes of one block
 
 _LARGEST = 32  # blocks in one request
 _REQUESTS = 16  # at the same time
 _WAIT_AGAIN = (408, 429)  # statuses of a client's mistake that mean: try later
+
+# What fsspec needs for a protocol beyond itself, by the name on the package index.
+_PACKAGES = {
+    "http": "aiohttp",
+    "https": "aiohttp",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "hf": "huggingface_hub",
+    "sftp": "paramiko",
+}
 
 T = TypeVar("T")
 
@@ -103,13 +118,19 @@ class RemoteFile:
         return [self._assemble(blocks, start, stop) for start, stop in wanted]
 
     def read_whole(self) -> bytes:
-        """The whole file, past the cache: what is read once needs no keeping."""
+        """A whole small file, past the cache: what is read once needs no keeping."""
         size = _LARGEST * BLOCK
         starts = range(0, self.size, size)
-        parts = _requests().map(
-            lambda start: self._fetch(start, min(start + size, self.size)), starts
-        )
-        return b"".join(parts)
+        parts = [self.request(s, min(s + size, self.size)) for s in starts]
+        return b"".join(part.result() for part in parts)
+
+    def request(self, start: int, stop: int) -> Future:
+        """Asks for the bytes from `start` to `stop`, past the cache.
+
+        Returns:
+            A future of the bytes; a ConnectionError when they could not be had.
+        """
+        return _requests().submit(self._fetch, start, stop)
 
     def _length(self, block: int) -> int:
         return min(BLOCK, self.size - block * BLOCK)
@@ -215,11 +236,9 @@ def open_path(path: Any) -> Any:
 
 def file_sizes(paths: Sequence[str]) -> list[int]:
     """Bytes of files on disk or behind URLs, which are asked for all at once."""
-
-    def size(path: str) -> int:
-        return RemoteFile(path).size if "://" in path else Path(path).stat().st_size
-
-    return list(_requests().map(size, paths))
+    if not any("://" in path for path in paths):  # worth no threads
+        return [Path(path).stat().st_size for path in paths]
+    return list(_requests().map(lambda path: RemoteFile(path).size, paths))
 
 
 def coalesce(blocks: Iterable[int]) -> list[range]:
@@ -240,10 +259,28 @@ def _requests() -> ThreadPoolExecutor:
 
 
 def _file_system(url: str, timeout: float) -> tuple[Any, str]:
-    """The file system of a URL and the path in it; fsspec keeps it for the next."""
+    """The file system of a URL and the path in it; fsspec keeps it for the next.
+
+    Raises:
+        ImportError: a package that is not installed, with the command to do so.
+        ValueError: a protocol that nothing reads.
+    """
+    protocol = url.partition("://")[0].rpartition("::")[2]
     try:
         import fsspec
-
+    except ImportError as error:
+        raise ImportError(
+            f"{url} cannot be read ({error}): install the extra 'remote' (pip install "
+            "'vla_jax[remote]'), and for an object store its package, gcsfs for gs:// "
+            "or s3fs for s3://."
+        ) from error
+    known = fsspec.available_protocols()
+    if protocol not in known:
+        raise ValueError(
+            f"{url} cannot be read: nothing reads the protocol {protocol!r}; "
+            f"{did_you_mean(protocol, known)}"
+        )
+    try:
         options = {}
         if url.startswith(("http://", "https://")):
             import aiohttp
@@ -252,10 +289,11 @@ def _file_system(url: str, timeout: float) -> tuple[Any, str]:
             options["client_kwargs"] = {"timeout": limits}
         return fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
+        package = _PACKAGES.get(protocol)
+        remedy = f"pip install {package}" if package else "install what it names"
         raise ImportError(
-            f"{url} cannot be read ({error}): install the extra 'remote' (pip install "
-            "'vla_jax[remote]'), and for an object store its fsspec package, such as "
-            "s3fs or gcsfs."
+            f"{url} cannot be read without {package or 'another package'} ({error}): "
+            f"{remedy}."
         ) from error
 
 

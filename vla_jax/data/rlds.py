@@ -7,17 +7,27 @@ Images stay encoded: an episode knows where in its record they are.
 import dataclasses
 import json
 import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from vla_jax.data.features import FeatureSpec, parse_features
+from vla_jax.data.fields import (
+    RAGGED,
+    Fields,
+    array_decoder,
+    constant,
+    count_steps,
+    metadata_decoder,
+    ragged_decoder,
+    span_decoder,
+    text_decoder,
+)
 from vla_jax.data.remote import open_path
 from vla_jax.data.tfrecord import Feature, parse_example
+from vla_jax.names import names_around
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-_RAGGED = ("/ragged_flat_values", "/ragged_row_lengths_0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,34 +56,6 @@ class RLDSFolder:
     features: Mapping[str, FeatureSpec]
 
 
-class Fields(Mapping):
-    """Fields of an episode by key, each decoded when first read.
-
-    A missing key is a `ValueError` that lists the keys there are.
-    """
-
-    def __init__(self, what: str, decoders: Mapping[str, Callable]):
-        self._what, self._decoders, self._values = what, decoders, {}
-
-    def __getitem__(self, key: str):
-        if key not in self._decoders:
-            raise ValueError(
-                f"The episode has no {self._what} {key!r}; it has {sorted(self)}."
-            )
-        if key not in self._values:
-            self._values[key] = self._decoders[key]()
-        return self._values[key]
-
-    def __contains__(self, key) -> bool:
-        return key in self._decoders
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._decoders)
-
-    def __len__(self) -> int:
-        return len(self._decoders)
-
-
 @dataclasses.dataclass(frozen=True)
 class RawEpisode:
     """One episode as the data set has it. Keys are flat and complete.
@@ -83,8 +65,8 @@ class RawEpisode:
         arrays: `steps/...` to `[T, ...]`; an object array where steps differ in shape.
         text: `steps/...` to T byte strings (T lists of them for string tensors).
         images: `steps/...` to `[T, 2]` int64, offset and length within the record;
-            length 0 where the step has no image. Tensors stored as (zlib) bytes are
-            here too: depth images come that way.
+            length 0 where the step has no image. Tensors stored as (zlib) bytes and
+            those of two or more dimensions are here too: depth images come that way.
         metadata: `episode_metadata/...` (and whatever else stands beside `steps`) to an
             array, a scalar or a byte string.
     """
@@ -153,46 +135,56 @@ def episode_from_example(
     for key, spec in features.items():
         stored = example.get(key)
         if spec.kind == "ragged":
-            stored = example.get(key + _RAGGED[1], stored)
+            stored = example.get(key + RAGGED[1], stored)
         if spec.kind == "other" or stored is None or not stored.kind:
             continue
         is_bytes = spec.kind in ("image", "text") or spec.encoding != "none"
         if (stored.kind == "bytes") != is_bytes:
             raise ValueError(f"{key!r} is {spec.kind} but stored as {stored.kind}")
         if not key.startswith("steps/"):
-            metadata[key] = _metadata_decoder(payload, stored, spec)
+            metadata[key] = metadata_decoder(payload, stored, spec)
             continue
-        counts[key] = _count(key, stored, spec)
+        counts[key] = count_steps(key, stored, spec)
         if spec.kind == "image" or spec.encoding in ("zlib", "bytes"):
-            images[key] = stored.value
+            images[key] = constant(stored.value)
+        elif holds_depth(spec):
+            images[key] = span_decoder(payload, key, stored, spec)
         if spec.kind == "image":
             continue
         if spec.kind == "text":
-            text[key] = _text_decoder(payload, stored, spec)
+            text[key] = text_decoder(payload, stored, spec)
         elif spec.kind == "ragged":
-            arrays[key] = _ragged_decoder(example, key, spec)
+            arrays[key] = ragged_decoder(example, key, spec)
         else:
-            arrays[key] = _array_decoder(payload, stored, spec)
+            arrays[key] = array_decoder(payload, stored, spec)
     num_steps = max(counts.values(), default=0)
     if set(counts.values()) != {num_steps} or not num_steps:
         raise ValueError(f"its fields differ in their number of steps: {counts}")
     for key, spec in features.items():
         if spec.kind == "image" and key.startswith("steps/") and key not in images:
-            images[key] = np.zeros((num_steps, 2), np.int64)
+            images[key] = constant(np.zeros((num_steps, 2), np.int64))
     return RawEpisode(
         num_steps,
         Fields("array", arrays),
         Fields("text", text),
-        Fields("image", {key: _constant(value) for key, value in images.items()}),
+        Fields("image", images),
         Fields("metadata", metadata),
     )
+
+
+def holds_depth(spec: FeatureSpec) -> bool:
+    """Whether a feature may be a depth image: `[h, w]` or `[h, w, 1]` of something."""
+    if spec.kind == "image" or spec.encoding in ("zlib", "bytes"):
+        return True
+    flat = len(spec.shape) == 2 or (len(spec.shape) == 3 and spec.shape[2] == 1)
+    return spec.kind == "tensor" and flat
 
 
 def _find_version(path):
     """The version folder that `path` is or holds."""
     # A web server that does not list its folders may still have the files.
     if not path.exists() and not (path / "features.json").exists():
-        raise ValueError(f"There is no folder {path}.")
+        raise ValueError(f"There is no folder {path}.{names_around(path)}")
     found = _version_folders(path, depth=3)
     if not found:
         names = sorted(child.name for child in path.iterdir())[:10]
@@ -264,85 +256,3 @@ def _shards(
         Shard(str(folder / name), length)
         for name, length in zip(names, lengths, strict=True)
     )
-
-
-def _count(key: str, stored: Feature, spec: FeatureSpec) -> int:
-    """Steps that the stored values make up."""
-    if spec.kind in ("image", "ragged") or spec.encoding in ("zlib", "bytes"):
-        return len(stored.value)
-    size = int(np.prod(spec.shape))
-    if size == 0 or len(stored.value) % size:
-        raise ValueError(
-            f"{key!r} has {len(stored.value)} values, no multiple of the {size} that "
-            f"its shape {spec.shape} needs"
-        )
-    return len(stored.value) // size
-
-
-def _array_decoder(payload: memoryview, stored: Feature, spec: FeatureSpec):
-    if spec.encoding == "none":
-        return lambda: _cast(stored.value, spec.dtype).reshape(-1, *spec.shape)
-
-    def decode() -> np.ndarray:
-        steps = []
-        for data in _strings(payload, stored):
-            data = zlib.decompress(data) if spec.encoding == "zlib" else data
-            steps.append(np.frombuffer(data, spec.dtype).reshape(spec.shape))
-        return _stack(steps)
-
-    return decode
-
-
-def _ragged_decoder(example: Mapping[str, Feature], key: str, spec: FeatureSpec):
-    lengths = example[key + _RAGGED[1]].value
-
-    def decode() -> np.ndarray:
-        flat = example[key + _RAGGED[0]].value if lengths.any() else np.zeros(0)
-        flat = _cast(flat, spec.dtype).reshape(-1, *spec.shape)
-        return _stack(np.split(flat, np.cumsum(lengths)[:-1]))
-
-    return decode
-
-
-def _text_decoder(payload: memoryview, stored: Feature, spec: FeatureSpec):
-    def decode() -> list:
-        strings = _strings(payload, stored)
-        if not spec.shape:
-            return strings
-        size = int(np.prod(spec.shape))
-        return [strings[i : i + size] for i in range(0, len(strings), size)]
-
-    return decode
-
-
-def _metadata_decoder(payload: memoryview, stored: Feature, spec: FeatureSpec):
-    def decode():
-        if spec.kind in ("text", "image"):
-            strings = _strings(payload, stored)
-            return strings if spec.shape and spec.kind == "text" else strings[0]
-        if spec.kind == "ragged":
-            return _cast(stored.value, spec.dtype).reshape(-1, *spec.shape)
-        return _array_decoder(payload, stored, spec)()[0]
-
-    return decode
-
-
-def _strings(payload: memoryview, stored: Feature) -> list[bytes]:
-    return [bytes(payload[start : start + n]) for start, n in stored.value.tolist()]
-
-
-def _cast(values: np.ndarray, dtype: str) -> np.ndarray:
-    # tf.train.Example has no uint64: tfds stores its bits as int64.
-    return values.view(np.uint64) if dtype == "uint64" else values.astype(dtype)
-
-
-def _stack(steps: list[np.ndarray]) -> np.ndarray:
-    if len({step.shape for step in steps}) == 1:
-        return np.stack(steps)
-    stacked = np.empty(len(steps), object)
-    stacked[:] = steps
-    return stacked
-
-
-def _constant(value):
-    return lambda: value

@@ -15,7 +15,8 @@ import numpy as np
 
 from vla_jax.data.features import FeatureSpec
 from vla_jax.data.labels import steps_to_event
-from vla_jax.data.remote import RemoteFile
+from vla_jax.data.read_ahead import AHEAD, ReadAhead
+from vla_jax.data.remote import BLOCK, RemoteFile
 from vla_jax.data.rlds import RawEpisode, Shard, episode_from_record
 from vla_jax.data.standardize import DatasetSpec, Episode, standardize_episode
 from vla_jax.data.statistics import Streaming
@@ -47,11 +48,12 @@ def index_shard(job: ShardJob) -> Path:
     """Indexes one shard into `job.out`, unless an earlier run has done so.
 
     The file holds, for `e` episodes of `n` steps together: `record [e, 3]` (position in
-    the shard, offset, length), `num_episode_steps [e]`, `proprio`, `action` and `pose`
-    `[n, *]`, `language [n, l]` into the JSON list `languages`, `image/<camera>` and
-    `depth/<camera>` `[n, 2]` (offset, length), `intrinsics/<camera>` `[n, 9]` and
-    `extrinsics/<camera>` `[n, 16]`, `next_event [n]`, `success [e]` (-1 is unknown),
-    the states of the statistics and the JSON list `corrupt` of what was left out.
+    the shard, offset, length), `num_episode_steps [e]`, `proprio`, `action`, `pose` and
+    `objects` `[n, *]`, `language [n, l]` into the JSON list `languages`,
+    `image/<camera>` and `depth/<camera>` `[n, 2]` (offset, length),
+    `intrinsics/<camera>` `[n, 9]` and `extrinsics/<camera>` `[n, 16]`,
+    `next_event [n]`, `success [e]` (-1 is unknown), the states of the statistics and
+    the JSON list `corrupt` of what was left out.
 
     Raises:
         CorruptRecord: naming shard and offset, unless `job.skip_corrupt`.
@@ -109,10 +111,16 @@ def index_shard(job: ShardJob) -> Path:
     return job.out
 
 
-def open_view(path: str):
-    """The bytes of a file: mapped when it is local, read when it is not."""
+def open_view(path: str, *, ahead: int = AHEAD):
+    """The bytes of a file: mapped when it is local, read in parts when it is not.
+
+    Args:
+        path: of the file, or its URL.
+        ahead: parts of a remote file that are requested before they are needed; 0 for
+            a reader that looks at little of the file.
+    """
     if "://" in path:
-        return RemoteFile(path).read_whole()
+        return ReadAhead(RemoteFile(path), part=None if ahead else BLOCK, ahead=ahead)
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:  # cannot be mapped
             return b""
@@ -177,6 +185,9 @@ class ShardBuilder:
             values = [getattr(episode, key) for episode in self._episodes]
             if values[0] is not None:
                 arrays[key] = np.concatenate(values)
+        if self._episodes[0].objects is not None:
+            rows = np.concatenate([episode.objects for episode in self._episodes])
+            arrays["objects"] = rows.reshape(len(rows), -1)
         for camera, matrices in self._episodes[0].camera.items():
             for key in matrices:
                 values = [episode.camera[camera][key] for episode in self._episodes]
@@ -232,6 +243,11 @@ def _check_same(first: Episode, episode: Episode):
         )
     if (first.pose is None) != (episode.pose is None):
         raise ValueError("some episodes have a pose and some have none")
+    objects, expected = (
+        None if e.objects is None else e.objects.shape[1] for e in (episode, first)
+    )
+    if objects != expected:
+        raise ValueError(f"{objects} objects, but {expected} in the episodes before")
     matrices, expected = (
         sorted((camera, key) for camera, keys in e.camera.items() for key in keys)
         for e in (episode, first)

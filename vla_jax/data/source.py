@@ -158,7 +158,27 @@ class Source:
             "text_length": self.text_length,
             "text_truncate": self.truncate,
             "vocab_size": self.tokenizer.vocab_size,
+            **self._geometry(),
         }
+
+    def _geometry(self) -> dict:
+        """Depth cameras and matrices of a policy that reads such; else nothing."""
+        found: dict = {"depth": list(self.depth)} if self.depth else {}
+        if self.camera_matrices:
+            found["camera_matrices"] = {
+                index.spec.name: {
+                    camera: sorted(matrices)
+                    for camera, matrices in sorted(index.camera_matrices.items())
+                    if camera in self.cameras + self.depth
+                }
+                for index in self.indexes
+            }
+        if self.depth:
+            found["depth_cameras"] = {
+                index.spec.name: sorted({*index.depth_spans} & {*self.depth})
+                for index in self.indexes
+            }
+        return found
 
     @functools.cached_property
     def _episodes(self) -> dict[str, tuple[Episodes, ...]]:

@@ -25,14 +25,17 @@ class DatasetSpec:
         standardize: raw episode to a dict with `proprio [T, p]`, `action [T, a]`,
             `language` (a list of alternatives for the episode, or one such list per
             step) and optionally `pose [T, 7]` (metres and xyzw quaternion of the end
-            effector in the frame of the robot's base), `success` (a bool) and `camera`:
+            effector in the frame of the robot's base), `objects [T, o, 7]` (the same of
+            things on the table; zeros for one that is not there), `success` (a bool)
+            and `camera`:
             standard name to a dict with `intrinsics`, `[3, 3]` or `[T, 3, 3]` in pixels
             of the stored image (0, 0 is the corner of its first pixel), or
             `extrinsics`, `[4, 4]` or `[T, 4, 4]`, camera from robot base in metres, or
             both. With `steps`, an increasing list of step numbers, only those steps
             enter the index: the last step of actions made from reached states, or all
             but every fifth of a recording that is too fast.
-        depth: standard name to depth image feature.
+        depth: standard name to depth feature: an image of one channel, or a tensor `[h,
+            w]` or `[h, w, 1]` however it is stored.
         depth_scale: metres per unit of a depth image; where it is left out, 0.001 for
             integers (millimetres) and 1 for other numbers.
         holdout: share of the training episodes held out for validation when the data

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vla_jax.data import oxe
+from vla_jax.data import aloha_sim, oxe
 from vla_jax.data.rlds import RawEpisode
 from vla_jax.data.spec import ACTION_KINDS, DatasetSpec, load_spec
 from vla_jax.names import did_you_mean
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _REQUIRED = ("proprio", "action", "language")
-_OPTIONAL = ("pose", "camera", "success", "steps")
+_OPTIONAL = ("pose", "objects", "camera", "success", "steps")
 _MATRICES = {"intrinsics": 3, "extrinsics": 4}
 
 
@@ -41,6 +41,7 @@ class Episode:
         action: f32 `[T, a]`.
         language: alternatives of each step, or one list for all; possibly empty.
         pose: f32 `[T, 7]` or None.
+        objects: f32 `[T, o, 7]` or None.
         camera: camera to `intrinsics`, f32 `[T, 3, 3]`, and `extrinsics`, f32
             `[T, 4, 4]`, as far as they are known.
         success: whether the task was done, or None.
@@ -51,6 +52,7 @@ class Episode:
     action: np.ndarray
     language: list[list[str]]
     pose: np.ndarray | None
+    objects: np.ndarray | None
     camera: Mapping[str, Mapping[str, np.ndarray]]
     success: bool | None
     steps: np.ndarray
@@ -97,6 +99,7 @@ def standardize_episode(spec: DatasetSpec, raw: RawEpisode) -> Episode:
                 f"{step}, dimension {dimension}; expected finite numbers."
             )
         arrays[key] = array
+    arrays["objects"] = _objects(spec, fields.get("objects"), raw.num_steps)
     language = _language(spec, fields["language"], raw.num_steps)
     camera = _matrices(spec, fields.get("camera") or {}, raw.num_steps)
     steps = _steps(spec, fields.get("steps"), raw.num_steps)
@@ -161,8 +164,24 @@ DATASETS = {
         control_hz=80.0,
         standardize=standardize_metaworld,
     ),
+    **aloha_sim.DATASETS,
     **oxe.DATASETS,
 }
+
+
+def _objects(spec: DatasetSpec, objects, num_steps: int) -> np.ndarray | None:
+    """Checks the poses of objects."""
+    if objects is None:
+        return None
+    array = np.asarray(objects, np.float32)
+    fits = array.ndim == 3 and array.shape[::2] == (num_steps, 7)
+    if not fits or not np.isfinite(array).all():
+        raise ValueError(
+            f"objects of data set {spec.name!r} have the shape {list(array.shape)}; "
+            f"expected finite numbers of shape [{num_steps}, objects, 7] (x, y, z and "
+            "a quaternion xyzw; zeros for an object that is not there)."
+        )
+    return array
 
 
 def _language(spec: DatasetSpec, language, num_steps: int) -> list[list[str]]:
@@ -204,13 +223,13 @@ def _matrices(spec: DatasetSpec, cameras: Mapping, num_steps: int) -> dict:
     for camera, matrices in cameras.items():
         where = f"camera {camera!r} of {spec.name!r}"
         if camera not in known:
-            raise ValueError(f"There is no {where}; choose one of {known}.")
+            raise ValueError(f"There is no {where}; {did_you_mean(camera, known)}")
         arrays[camera] = {}
         for key, matrix in matrices.items():
             if key not in _MATRICES:
                 raise ValueError(
-                    f"Unknown matrix {key!r} for {where}; choose one of "
-                    f"{sorted(_MATRICES)}."
+                    f"Unknown matrix {key!r} for {where}; "
+                    f"{did_you_mean(key, _MATRICES)}"
                 )
             size, array = _MATRICES[key], np.asarray(matrix, np.float32)
             shape = (num_steps, size, size)

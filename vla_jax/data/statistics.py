@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vla_jax.names import did_you_mean
+
 NORMALIZATIONS = (
     "mean_std",
     "min_max",
@@ -293,9 +295,8 @@ def _affine(stats: Statistics, kind: str, mask, shape) -> tuple:
     """Shift and scale, f32 `[1, ..., d]`, with `x = normalized * scale + shift`."""
     mean = stats.mean
     if kind not in NORMALIZATIONS:
-        raise ValueError(
-            f"Unknown normalization {kind!r}; choose one of {list(NORMALIZATIONS)}."
-        )
+        known = did_you_mean(kind, NORMALIZATIONS)
+        raise ValueError(f"Unknown normalization {kind!r}; {known}")
     threshold = tiny_span(mean)
     plain = kind.removesuffix(_CLIPPED)
     if plain == "none":

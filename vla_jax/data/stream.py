@@ -21,6 +21,7 @@ import numpy as np
 
 from vla_jax.data.build import VALIDATION_SPLITS, plan_shards
 from vla_jax.data.features import flatten
+from vla_jax.data.remote import file_sizes
 from vla_jax.data.rlds import (
     RawEpisode,
     RLDSFolder,
@@ -28,7 +29,8 @@ from vla_jax.data.rlds import (
     episode_from_record,
 )
 from vla_jax.data.standardize import DatasetSpec
-from vla_jax.data.tfrecord import Feature
+from vla_jax.data.stream_damage import OnCorrupt, find_record, sound_records
+from vla_jax.data.tfrecord import CorruptRecord, Feature
 
 BACKENDS = ("stream", "dlimp")
 _DLIMP = "git+https://github.com/kvablack/dlimp"
@@ -116,6 +118,7 @@ def read_episodes(
     backend: str = "stream",
     cycle: int = 4,
     num_threads: int = 1,
+    on_corrupt: OnCorrupt | None = None,
 ) -> Iterator[StreamedEpisode]:
     """Reads parts of a data set: one episode from each of `cycle` of them in turn.
 
@@ -128,13 +131,19 @@ def read_episodes(
         backend: "stream" for plain tf.data, or "dlimp".
         cycle: parts that are open at once.
         num_threads: threads that TensorFlow may use for each.
+        on_corrupt: told about what cannot be read, which is left out; the episodes
+            after it keep their numbers. None raises.
 
     Raises:
+        CorruptRecord: what cannot be read, unless there is `on_corrupt`.
         ImportError: TensorFlow or dlimp is not installed, with the command to do so.
-        ValueError: a damaged record, or a shard with another number of episodes.
+        ValueError: a shard with more episodes than it should have.
     """
     read = {"stream": _read_tfdata, "dlimp": _read_dlimp}[backend]
-    pieces = (_keep(folder, part, read(folder, part, num_threads)) for part in parts)
+    pieces = (
+        _keep(folder, part, read(folder, part, num_threads), on_corrupt)
+        for part in parts
+    )
     return _alternate(pieces, cycle)
 
 
@@ -156,37 +165,48 @@ def _alternate(
 
 
 def _keep(
-    folder: RLDSFolder, part: Part, records: Iterator[tuple[memoryview, Any]]
+    folder: RLDSFolder,
+    part: Part,
+    records: Iterator[tuple[memoryview, Any]],
+    on_corrupt: OnCorrupt | None,
 ) -> Iterator[StreamedEpisode]:
     """The episodes of a part that are to be read; checks that all of them came."""
-    tf = _import_tensorflow()
+
+    def report(error: CorruptRecord) -> None:
+        if on_corrupt is None:
+            raise error
+        on_corrupt(error)
+
+    failures = _import_tensorflow().errors.OpError
     position = 0
-    try:
-        for position, (payload, example) in enumerate(records, 1):
-            if position > len(part.keep):
-                raise ValueError(
-                    f"{part.path} holds more than the {len(part.keep)} episodes that "
-                    "dataset_info.json gives it: the two are not of the same data set."
-                )
-            if not part.keep[position - 1]:
-                continue
+    for position, record in enumerate(
+        sound_records(records, part.path, failures, on_corrupt), 1
+    ):
+        if position > len(part.keep):
+            raise ValueError(
+                f"{part.path} holds more than the {len(part.keep)} episodes that "
+                "dataset_info.json gives it: the two are not of the same data set."
+            )
+        if isinstance(record, CorruptRecord):
+            report(record)
+            continue
+        offset, payload, example = record
+        if not part.keep[position - 1]:
+            continue
+        try:
             if example is None:
                 raw = episode_from_record(payload, folder.features)
             else:
                 raw = episode_from_example(payload, example, folder.features)
-            yield StreamedEpisode(part.first + position - 1, payload, raw)
-    except tf.errors.OpError as error:
-        raise ValueError(
-            f"{part.path} cannot be read after {position} of its {len(part.keep)} "
-            f"episodes: {error.message}. Download or write it again; "
-            "`launch/index.py --skip_corrupt` leaves out what cannot be read, with "
-            "data.source='index'."
-        ) from error
+        except ValueError as error:
+            if offset is None:
+                offset = find_record(part.path, position)
+            report(CorruptRecord(part.path, offset, str(error)))
+            continue
+        yield StreamedEpisode(part.first + position - 1, payload, raw)
     if position < len(part.keep):
-        raise ValueError(
-            f"{part.path} ends after {position} of {len(part.keep)} episodes: download "
-            "or write it again."
-        )
+        reason = f"the file ends after {position} of {len(part.keep)} episodes"
+        report(CorruptRecord(part.path, file_sizes([part.path])[0], reason))
 
 
 def _read_tfdata(
@@ -249,7 +269,10 @@ def _as_example(trajectory: Mapping) -> tuple[memoryview, dict[str, Feature]]:
                 payload += data
             example[key] = Feature("bytes", spans)
         elif np.issubdtype(value.dtype, np.floating):
-            example[key] = Feature("float", value.astype(np.float32))
+            value = value.astype("<f4")
+            packed = len(payload), value.nbytes
+            payload += value.tobytes()
+            example[key] = Feature("float", value, packed)
         else:
             example[key] = Feature("int64", value.astype(np.int64))
     return memoryview(bytes(payload)), example

@@ -4,7 +4,8 @@
 
 `source="dlimp"` reads through dlimp instead, with the same samples. `stream.shuffle` is
 the number of steps that are shuffled together, over all data sets; `stream.cycle` the
-number of shards per data set that are open at once.
+number of shards per data set that are open at once; `stream.skip_corrupt=True` leaves
+out the records that an index with `skip_corrupt` leaves out, and says which.
 
 The order. Every epoch opens the shards of a data set in a new order and takes their
 episodes in turn. As many episodes as make up a data set's share of `shuffle` are one
@@ -22,30 +23,26 @@ from one pass over the data, which is then kept beside the place of the index.
 
 import dataclasses
 import functools
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from vla_jax.data.build import fingerprint, plan_shards, why_rebuild
-from vla_jax.data.index import place_index
+from vla_jax.data.build import plan_shards
 from vla_jax.data.rlds import RLDSFolder, open_rlds
 from vla_jax.data.sampler import hash_numbers, permute
 from vla_jax.data.source import Episodes, Source
-from vla_jax.data.standardize import DatasetSpec, resolve_spec, standardize_episode
-from vla_jax.data.statistics import Statistics, Streaming
+from vla_jax.data.standardize import DatasetSpec, resolve_spec
+from vla_jax.data.statistics import Statistics
 from vla_jax.data.stream import BACKENDS, Part, StreamedEpisode, plan_parts
 from vla_jax.data.stream import read_episodes as read
+from vla_jax.data.stream_damage import OnCorrupt, Reporter
+from vla_jax.data.stream_statistics import check_widths, find_statistics
 from vla_jax.data.stream_window import Window
 from vla_jax.names import check_keys, did_you_mean
 
 SHUFFLE, CYCLE = 4096, 4
 
-_KEYS = ("action", "proprio")
 _ORDER = 0x6F7264  # keeps the order of shards apart from that of steps
 
 
@@ -61,6 +58,7 @@ class Stream:
         shuffle: steps of a window; whole episodes are read until there are so many.
         cycle: shards open at once.
         num_threads: threads that TensorFlow may use.
+        on_corrupt: told about what cannot be read; None raises.
     """
 
     folder: RLDSFolder
@@ -71,6 +69,7 @@ class Stream:
     shuffle: int
     cycle: int
     num_threads: int
+    on_corrupt: OnCorrupt | None = None
 
     def window(self, streamed: Sequence[StreamedEpisode]) -> Window:
         """Some episodes as an index."""
@@ -84,6 +83,20 @@ class Stream:
             backend=self.backend,
             cycle=self.cycle,
             num_threads=self.num_threads,
+            on_corrupt=self.on_corrupt,
+        )
+
+    def first_window(self) -> Window:
+        """A window of one training episode, for widths and cameras.
+
+        Raises:
+            ValueError: no training episode can be read.
+        """
+        for episode in self.read(self.parts("train", 0, 1)):
+            return self.window([episode])
+        raise ValueError(
+            f"Data set {self.spec.name!r} at {self.folder.path} has no training "
+            f"episode that can be read; its splits have {self.counts['episodes']}."
         )
 
     def parts(self, split: str, host: int, num_hosts: int) -> list[Part]:
@@ -134,6 +147,12 @@ class Stream:
                     permute(np.arange(steps), steps, key)[skip:],
                 )
                 skip = 0
+            if not size:
+                raise ValueError(
+                    f"No episode of data set {self.spec.name!r} at {self.folder.path} "
+                    f"can be read by this host: all {len(parts)} of its shards are "
+                    "damaged."
+                )
             epoch += 1
 
 
@@ -154,6 +173,17 @@ class StreamSource(Source):
             index.tokens(self.tokenizer, self.text_length, self.truncate)
             for index in self.indexes
         )
+
+    def __reduce__(self):
+        # The windows are made anew from one episode each: they hold open records.
+        if len(self.indexes) != len(self.streams):
+            raise TypeError(
+                "The source of one batch cannot be pickled; pickle the one that "
+                "`open_source` returned."
+            )
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del fields["indexes"]
+        return _restore_source, (fields,)
 
     def with_windows(self, windows: Sequence[Window]) -> "StreamSource":
         """This source with windows after its data sets, to make a batch of them."""
@@ -191,10 +221,15 @@ def open_streams(
         raise ValueError(
             f"Unknown data.source {backend!r}; {did_you_mean(backend, known)}"
         )
-    check_keys(options, ("shuffle", "cycle"), "data.stream")
+    check_keys(options, ("shuffle", "cycle", "skip_corrupt"), "data.stream")
+    skip_corrupt = options.get("skip_corrupt", False)
+    if not isinstance(skip_corrupt, bool):
+        raise ValueError(
+            f"data.stream.skip_corrupt is {skip_corrupt!r}; expected True or False."
+        )
     numbers = {"shuffle": SHUFFLE, "cycle": CYCLE, **options}
     for key, number in numbers.items():
-        if not isinstance(number, int) or number < 1:
+        if key != "skip_corrupt" and (not isinstance(number, int) or number < 1):
             raise ValueError(
                 f"data.stream.{key} is {number!r}; give a whole number of at least 1."
             )
@@ -212,96 +247,29 @@ def open_streams(
             shuffle=max(round(numbers["shuffle"] * weight / (sum(weights) or 1)), 1),
             cycle=numbers["cycle"],
             num_threads=max(config["num_threads"], 1),
+            on_corrupt=Reporter() if skip_corrupt else None,
         )
         if not stream.counts["episodes"].get("train"):
             raise ValueError(
                 f"Data set {spec.name!r} at {folder.path} has no training episodes; "
                 f"its splits have {stream.counts['episodes']}."
             )
-        statistics = _find_statistics(stream, dataset.get("statistics", ""))
-        counts = {**stream.counts, "steps": {"train": statistics["action"].count}}
+        statistics, readable = find_statistics(stream, dataset.get("statistics", ""))
+        episodes = dict(stream.counts["episodes"])
+        if skip_corrupt and readable is not None:
+            episodes["train"] = readable
+        steps = {"train": statistics["action"].count}
+        counts = {"episodes": episodes, "steps": steps}
         stream = dataclasses.replace(stream, statistics=statistics, counts=counts)
-        first = next(stream.read(stream.parts("train", 0, 1)))
-        windows.append(stream.window([first]))
-        _check_widths(windows[-1], dataset.get("statistics", ""))
+        windows.append(stream.first_window())
+        check_widths(windows[-1], dataset.get("statistics", ""))
         streams.append(stream)
     return functools.partial(StreamSource, streams=tuple(streams)), windows
 
 
-def read_statistics(path: str | os.PathLike) -> dict[str, Statistics]:
-    """Reads statistics from the folder of an index, or a JSON file with the keys
-    "action" and "proprio", by themselves or below "statistics".
-
-    Raises:
-        ValueError: a file without them.
-    """
-    path = Path(path).expanduser()
-    file = path / "index.json" if path.is_dir() else path
-    try:
-        content = json.loads(file.read_text())
-        content = content.get("statistics", content)
-        return {key: Statistics.from_json(content[key]) for key in _KEYS}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{file} has no statistics of 'action' and 'proprio' ({error!r}). Name an "
-            "index, a file of that form, or none to compute them from the data."
-        ) from error
-
-
-def _find_statistics(stream: Stream, path: str) -> dict[str, Statistics]:
-    """Statistics from where they are; else from one pass, which is kept."""
-    if path:
-        return read_statistics(path)
-    wanted = fingerprint(stream.folder, stream.spec)
-    place = place_index(stream.folder, stream.spec, None, wanted)
-    if not why_rebuild(place, wanted):
-        return read_statistics(place)
-    file = place.with_name(f"{place.name}.statistics.json")
-    try:
-        if json.loads(file.read_text())["fingerprint"] == wanted:
-            return read_statistics(file)
-    except (OSError, ValueError, KeyError):
-        pass  # there is none yet, or none that can be used
-    print(f"Computing the statistics {file}: one pass over the data.")
-    statistics = _measure(stream)
-    content = {key: value.to_json() for key, value in statistics.items()}
-    text = json.dumps({"fingerprint": wanted, "statistics": content}, indent=1)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.writing")
-    temporary.write_text(text + "\n")
-    os.replace(temporary, file)
-    return statistics
-
-
-def _measure(stream: Stream) -> dict[str, Statistics]:
-    """Statistics of the training split, shard by shard as an index counts them."""
-    totals: dict[str, Streaming] = {}
-    count = stream.counts["episodes"]["train"]
-    with tqdm(total=count, unit="episode", desc="statistics") as bar:
-        for part in stream.parts("train", 0, 1):
-            shard: dict[str, Streaming] = {}
-            for episode in stream.read([part]):
-                standard = standardize_episode(stream.spec, episode.raw)
-                for key in _KEYS:
-                    rows = getattr(standard, key)
-                    shard.setdefault(key, Streaming(rows.shape[1])).update(rows)
-                bar.update()
-            for key, streaming in shard.items():
-                dim = len(streaming.finish().mean)
-                totals.setdefault(key, Streaming(dim)).merge(streaming)
-    return {key: streaming.finish() for key, streaming in totals.items()}
-
-
-def _check_widths(window: Window, path: str) -> None:
-    """Refuses statistics of another data set."""
-    for key, statistics in window.statistics.items():
-        width = getattr(window, key).shape[1]
-        if len(statistics.mean) != width:
-            raise ValueError(
-                f"The statistics {path or 'found'} of data set {window.spec.name!r} "
-                f"have {len(statistics.mean)} dimensions of {key}, but its episodes "
-                f"have {width}."
-            )
+def _restore_source(fields: dict) -> StreamSource:
+    indexes = tuple(stream.first_window() for stream in fields["streams"])
+    return StreamSource(indexes=indexes, **fields)
 
 
 def _count_episodes(folder: RLDSFolder, spec: DatasetSpec) -> dict[str, int]:

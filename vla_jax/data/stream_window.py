@@ -76,7 +76,10 @@ class Window(Index):
         self._tokens: tuple[Any, tuple[np.ndarray, np.ndarray]] | None = None
 
     def __reduce__(self):
-        raise TypeError("A window cannot be pickled: open the source in that process.")
+        raise TypeError(
+            "A window cannot be pickled: pickle the source that it belongs to, which "
+            "makes its windows anew."
+        )
 
     @property
     def is_remote(self) -> bool:

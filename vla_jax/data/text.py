@@ -6,7 +6,6 @@ spelled out in smaller pieces, down to single bytes of UTF-8, so that nothing a 
 can type is unknown.
 """
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from io import BytesIO
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import sentencepiece
 
-PAD, UNKNOWN, BEGIN, END = 0, 1, 2, 3
+from vla_jax.data.unigram import BEGIN, END, PAD, UNKNOWN, normalize_text
 
 
 class Tokenizer:
@@ -83,6 +82,13 @@ class Tokenizer:
         """The serialized model, for a checkpoint."""
         return self._model
 
+    def pieces(self) -> list[tuple[str, float]]:
+        """Piece and score of every id, for `vla_jax.data.unigram`."""
+        return [
+            (self._processor.id_to_piece(i), self._processor.get_score(i))
+            for i in range(self.vocab_size)
+        ]
+
     def __reduce__(self):
         return Tokenizer, (self._model,)
 
@@ -126,6 +132,20 @@ class Tokenizer:
         ]
 
 
+def choose_phrasings(chance: np.ndarray, num_phrasings: np.ndarray) -> np.ndarray:
+    """Which of the phrasings of its instruction each sample gets, all as likely.
+
+    Args:
+        chance: uint64 [b], random bits.
+        num_phrasings: int [b], phrasings of each sample; may be 0.
+
+    Returns:
+        int64 [b] in 0 .. num_phrasings - 1, and 0 where there is none.
+    """
+    choice = chance % np.maximum(num_phrasings, 1).astype(np.uint64)
+    return choice.astype(np.int64)
+
+
 def keep_instructions(chance: np.ndarray, dropout: float) -> np.ndarray:
     """Which samples keep their instruction, for policies that also act without one.
 
@@ -137,11 +157,6 @@ def keep_instructions(chance: np.ndarray, dropout: float) -> np.ndarray:
         bool [b].
     """
     return (chance >> np.uint64(11)) * 2.0**-53 >= dropout  # uniform in [0, 1)
-
-
-def normalize_text(text: str) -> str:
-    """Folds Unicode variants (NFKC), case, and runs of white space into one form."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def train_tokenizer(sentences: Iterable[str], vocab_size: int) -> Tokenizer:

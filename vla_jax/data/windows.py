@@ -87,9 +87,14 @@ def choose_skip(dataset: Mapping[str, Any], control_hz: float, place: str) -> in
     if not target > 0:
         raise ValueError(f"{place}.target_hz is {target}; expected more than 0.")
     skip = max(round(control_hz / target), 1)
-    if abs(control_hz / skip - target) > _SLACK * target:
+    if not rates_match(control_hz / skip, target):
         raise ValueError(
             f"{place} was recorded at {control_hz:g} Hz. Taking every {skip}. frame "
             f"makes {control_hz / skip:g} Hz of it, too far from target_hz={target:g}."
         )
     return skip
+
+
+def rates_match(control_hz: float, target: float) -> bool:
+    """Whether a rate is so near its target that one may stand for the other."""
+    return abs(control_hz - target) <= _SLACK * target

@@ -31,7 +31,14 @@ from vla_jax.data.features import (
 )
 from vla_jax.data.tfrecord import encode_example, write_record
 
-__all__ = ["Image", "RLDSWriter", "Tensor", "Text", "encode_episode"]
+__all__ = [
+    "Image",
+    "RLDSWriter",
+    "Tensor",
+    "Text",
+    "encode_episode",
+    "encode_image",
+]
 
 SHARD_BYTES = 256 * 2**20  # a new shard starts here unless the caller says otherwise
 
@@ -231,6 +238,20 @@ def encode_episode(
     for key, spec in metadata_specs.items():
         example[key] = _encode_field(key, spec, [metadata_values[key]])
     return encode_example(example)
+
+
+def encode_image(key: str, spec: Image, image) -> bytes:
+    """Encodes a picture [h w c] as `spec` says; bytes that are encoded are checked.
+
+    Args:
+        key: name of the feature, for messages.
+        spec: the feature.
+        image: array or bytes.
+
+    Raises:
+        ValueError: another size, type or encoding.
+    """
+    return _encode_image(key, spec, image)
 
 
 def _check_names(specs: Mapping, values: Mapping):

@@ -35,8 +35,17 @@ class ConvEncoder(nn.Module):
     strides: tuple[int, ...] = (2, 1)
 
     @nn.compact
-    def __call__(self, image: Float[Array, "n h w 3"], *, train: bool) -> Levels:
-        """Levels "stem", "stage1", ... `[n h' w' d]` of images scaled to -1..1."""
+    def __call__(
+        self,
+        image: Float[Array, "n h w 3"],
+        *,
+        train: bool,
+        levels: tuple[str, ...] = (),
+    ) -> Levels:
+        """Levels "stem", "stage1", ... `[n h' w' d]` of images scaled to -1..1.
+
+        With `levels` the computation ends after the last of them.
+        """
         del train
         if len(self.strides) != len(self.widths) - 1:
             raise ValueError(
@@ -49,8 +58,10 @@ class ConvEncoder(nn.Module):
                 f"Images are {height}x{width}; both sides must be multiples of "
                 f"patch={self.patch}."
             )
-        levels = {}
+        found = {}
         for index, channels in enumerate(self.widths):
+            if levels and set(levels) <= set(found):
+                break
             if index == 0:
                 size, stride, name = (self.patch,) * 2, self.patch, "stem"
             else:
@@ -59,8 +70,8 @@ class ConvEncoder(nn.Module):
             if index == len(self.widths) - 1:
                 image = nn.LayerNorm(name="norm")(image)
             image = nn.relu(image)
-            levels[name] = image
-        return levels
+            found[name] = image
+        return found
 
 
 class GridTokens(nn.Module):
@@ -77,7 +88,7 @@ class GridTokens(nn.Module):
     @nn.compact
     def __call__(self, levels: Levels, mask: Bool[Array, "b t"]) -> Tokens:
         """Tokens `[b t n d]`; all of a frame are masked where its image is missing."""
-        x = _level(levels, self.level)
+        x = pick_level(levels, self.level)
         b, t, h, w = x.shape[:4]
         x = nn.Dense(self.width, name="project")(x.reshape(b, t, h * w, -1))
         position = self.param(
@@ -109,7 +120,9 @@ class FlatTokens(nn.Module):
     @nn.compact
     def __call__(self, levels: Levels, mask: Bool[Array, "b t"]) -> Tokens:
         """Tokens `[b t n d]`; all of a frame are masked where its image is missing."""
-        x = nn.relu(nn.Dense(self.channels, name="reduce")(_level(levels, self.level)))
+        x = nn.relu(
+            nn.Dense(self.channels, name="reduce")(pick_level(levels, self.level))
+        )
         b, t = x.shape[:2]
         x = nn.Dense(self.num_tokens * self.width, name="read")(x.reshape(b, t, -1))
         x = x.reshape(b, t, self.num_tokens, self.width)
@@ -149,7 +162,7 @@ class PointTokens(nn.Module):
                 f"num_points={self.num_points} is not a multiple of "
                 f"num_tokens={self.num_tokens}."
             )
-        x = _level(levels, self.level)
+        x = pick_level(levels, self.level)
         b, t, h, w, channels = x.shape
         x = x.reshape(b, t, h * w, channels)
         scale = self.param(
@@ -187,7 +200,12 @@ class PointTokens(nn.Module):
         return Tokens(values=values, mask=mask)
 
 
-def _level(levels: Levels, name: str) -> jax.Array:
+def pick_level(levels: Levels, name: str) -> jax.Array:
+    """One feature level.
+
+    Raises:
+        ValueError: the encoder has no such level.
+    """
     if name not in levels:
         raise ValueError(
             f"Unknown feature level {name!r}; the encoder has {sorted(levels)}."

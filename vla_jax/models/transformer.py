@@ -89,7 +89,7 @@ class Attention(nn.Module):
         self,
         query: Float[Array, "b q d"],
         memory: Float[Array, "b n e"],
-        mask: Bool[Array, "#b q n"],
+        mask: Bool[Array, "#b #q n"],
     ) -> Float[Array, "b q d"]:
         width = query.shape[-1]
         if width % self.num_heads:
@@ -100,12 +100,22 @@ class Attention(nn.Module):
             return nn.DenseGeneral(shape, dtype=self.dtype, name=name)(x)
 
         q, k, v = project("q", query), project("k", memory), project("v", memory)
-        scores = jnp.einsum("bqhe,bnhe->bhqn", q, k) / np.sqrt(shape[1])
-        scores = jnp.where(mask[:, None], scores.astype(jnp.float32), -1e30)
-        weights = jax.nn.softmax(scores)
-        weights = jnp.where(mask.any(-1)[:, None, :, None], weights, 0.0)
-        out = jnp.einsum("bhqn,bnhe->bqhe", weights.astype(v.dtype), v)
+        out = attend(q, k, v, mask)
         return nn.DenseGeneral(width, axis=(-2, -1), dtype=self.dtype, name="out")(out)
+
+
+def attend(
+    q: Float[Array, "b q h e"],
+    k: Float[Array, "b n h e"],
+    v: Float[Array, "b n h e"],
+    mask: Bool[Array, "#b #q n"],
+) -> Float[Array, "b q h e"]:
+    """Attention of every head, softmax in float32; zeros where nothing may be read."""
+    scores = jnp.einsum("bqhe,bnhe->bhqn", q, k) / np.sqrt(q.shape[-1])
+    scores = jnp.where(mask[:, None], scores.astype(jnp.float32), -1e30)
+    weights = jax.nn.softmax(scores)
+    weights = jnp.where(mask.any(-1)[:, None, :, None], weights, 0.0)
+    return jnp.einsum("bhqn,bnhe->bqhe", weights.astype(v.dtype), v)
 
 
 class Layer(nn.Module):

@@ -1,10 +1,11 @@
 """Ablations at run time: does the policy look, does it listen?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vla_jax.simulation.rollout import Agent
+from vla_jax.names import did_you_mean
+from vla_jax.simulation.rollout import Agent, find_point_cameras
 
 ABLATIONS = ("nothing", "images", "language", "wrong_language")
 
@@ -22,7 +23,7 @@ def ablate(agent: Agent, what: str, tasks: Sequence[Sequence[str]]) -> Agent:
         ValueError: an unknown name, or a wrong instruction wanted with one task only.
     """
     if what not in ABLATIONS:
-        raise ValueError(f"Unknown ablation '{what}'; choose one of {list(ABLATIONS)}.")
+        raise ValueError(f"Unknown ablation '{what}'; {did_you_mean(what, ABLATIONS)}")
     if what == "nothing":
         return agent
     if what == "wrong_language" and len(tasks) < 2:
@@ -46,12 +47,17 @@ class _Ablated:
         self._wrong = wrong
         self.cameras = agent.cameras
         self.image_size = agent.image_size
+        self.control_hz = getattr(agent, "control_hz", None)
+        self.point_cameras = find_point_cameras(agent)
 
     def reset(self, slot: int, seed: int) -> None:
         self._agent.reset(slot, seed)
 
     def needs_image(self, slot: int) -> bool:
         return self._agent.needs_image(slot)
+
+    def diagnostics(self, slot: int) -> Mapping[str, np.ndarray]:
+        return self._agent.diagnostics(slot)
 
     def act(
         self, slots: list[int], observations: list[dict], instructions: list[str]

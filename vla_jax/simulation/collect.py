@@ -26,7 +26,6 @@ from vla_jax.simulation.demonstration import (
 from vla_jax.simulation.environment import (
     Environment,
     check_tasks,
-    dimensions,
     make_environment,
 )
 from vla_jax.simulation.gl import ensure_gl
@@ -79,7 +78,8 @@ def collect(
         "tasks": list(tasks),
         "episodes": episodes,
         "val_fraction": val_fraction,
-        **dataclasses.asdict(recipe),
+        # Through JSON once, so that tuples and lists compare equal.
+        **json.loads(json.dumps(dataclasses.asdict(recipe))),
     }
     folder = out / recipe.environment / VERSION
     staging = out / ".staging" / _fingerprint(recipe)
@@ -107,17 +107,64 @@ def collect(
     return folder, report
 
 
-class Collector:
+def rehearse(
+    tasks: Sequence[str],
+    *,
+    attempts: int,
+    workers: int = 2,
+    recipe: Recipe = Recipe(),
+    progress: bool = True,
+) -> dict[str, list[tuple[int, bool]]]:
+    """Plays the first attempts of a collection without cameras and keeps nothing.
+
+    Args:
+        tasks: names of the tasks.
+        attempts: of each task, the first ones.
+        workers: processes; the result does not depend on their number.
+        recipe: what the attempts depend on.
+        progress: show a progress bar.
+
+    Returns:
+        Task to the length and the success of each attempt.
+
+    Raises:
+        ValueError: unknown tasks.
+        WorkerError: a worker failed or died.
+    """
+    tasks = check_tasks(recipe.environment, tasks)
+    recipe = dataclasses.replace(recipe, cameras=(), depth=None)
+    wanted = [(task, number) for task in tasks for number in range(attempts)]
+    outcomes: dict[tuple[str, int], tuple[int, bool]] = {}
+    playing: dict[int, tuple[str, int]] = {}
+    waiting = wanted[::-1]
+    with (
+        tqdm(total=len(wanted), unit="episode", disable=not progress) as bar,
+        Workers(Rehearser, [(recipe,)] * workers) as pool,
+    ):
+        while len(outcomes) < len(wanted):
+            for worker in pool.idle[: len(waiting)]:
+                playing[worker] = request = waiting.pop()
+                pool.submit(worker, request, f"task '{request[0]}', {request[1]}")
+            for worker, outcome in pool.wait():
+                outcomes[playing.pop(worker)] = outcome
+                bar.update()
+    return {task: [outcomes[task, n] for n in range(attempts)] for task in tasks}
+
+
+class Rehearser:
     """Plays attempts in a worker process; keeps the environment of the last task."""
 
-    def __init__(self, staging: Path, recipe: Recipe):
-        self._staging = staging
+    def __init__(self, recipe: Recipe):
         self._recipe = recipe
         self._environment: Environment | None = None
 
     def __call__(self, request: tuple[str, int]) -> tuple[int, bool]:
-        """Plays and stages attempt (task, number); returns its length and success."""
-        task, number = request
+        """Plays attempt (task, number); returns its length and success."""
+        steps, metadata = self.play(*request)
+        return len(steps["action"]), bool(metadata["success"])
+
+    def play(self, task: str, number: int) -> tuple[dict, dict]:
+        """Steps and metadata of an attempt, as `collect_episode` gives them."""
         recipe = self._recipe
         if self._environment is None or self._environment.task != task:
             self.close()
@@ -125,16 +172,35 @@ class Collector:
                 recipe.environment,
                 task,
                 image_size=recipe.image_size,
+                cameras=recipe.views,
+                depth=bool(recipe.depth),
                 primary=recipe.primary,
                 horizon=recipe.horizon,
                 cheap=recipe.cheap,
             )
-        environment = self._environment
-        steps, metadata = collect_episode(environment, recipe, number)
+        return collect_episode(self._environment, recipe, number)
+
+    def close(self) -> None:
+        if self._environment is not None:
+            self._environment.close()
+
+
+class Collector:
+    """Plays attempts in a worker process and stages those that succeed."""
+
+    def __init__(self, staging: Path, recipe: Recipe):
+        self._staging = staging
+        self._recipe = recipe
+        self._rehearser = Rehearser(recipe)
+
+    def __call__(self, request: tuple[str, int]) -> tuple[int, bool]:
+        """Plays and stages attempt (task, number); returns its length and success."""
+        task, number = request
+        steps, metadata = self._rehearser.play(task, number)
         success = metadata["success"]
         payload = b""
         if success:
-            features = step_features(recipe.image_size, *dimensions(recipe.environment))
+            features = step_features(self._recipe)
             payload = encode_episode(features, METADATA_FEATURES, steps, metadata)
         num_steps = len(steps["action"])
         kind = "success" if success else "failed"
@@ -145,8 +211,7 @@ class Collector:
         return num_steps, success
 
     def close(self) -> None:
-        if self._environment is not None:
-            self._environment.close()
+        self._rehearser.close()
 
 
 def _play(
@@ -202,7 +267,7 @@ def _assemble(
     out: Path, plans: dict[str, TaskPlan], val_fraction: float, recipe: Recipe
 ) -> None:
     """Writes the kept episodes into shards; tasks take turns."""
-    features = step_features(recipe.image_size, *dimensions(recipe.environment))
+    features = step_features(recipe)
     with RLDSWriter(
         out,
         recipe.environment,

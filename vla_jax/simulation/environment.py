@@ -1,7 +1,7 @@
 """What collection and evaluation know about a simulated robot, and how to make one.
 
 Observations are `{"image": {camera: uint8 [h w 3]}, "proprio": f32 [p]}`. Actions are
-standard: the gripper last, 1 = open and 0 = closed.
+standard: a single gripper comes last, 1 = open and 0 = closed.
 """
 
 import hashlib
@@ -10,9 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
+from vla_jax.data.windows import rates_match
 from vla_jax.names import did_you_mean
 
-ENVIRONMENTS = ("metaworld",)
+ENVIRONMENTS = ("aloha", "metaworld")
 
 
 class Environment(Protocol):
@@ -28,6 +29,14 @@ class Environment(Protocol):
         action_dim: size of an action.
         horizon: steps after which an attempt counts as failed.
         control_hz: actions per second.
+        grippers: dimensions of an action that open and close something.
+        demonstration: steps of every demonstration, which must then end in success;
+            None where it ends some steps after the first success.
+        stages: names of the stages whose number is the reward, the last one being
+            success; empty where rewards mean something else.
+        objects: names of the objects whose poses `object_poses` tells; empty where it
+            tells none. Where there are some, there are also `camera_matrices`. An
+            environment may lack `stages` and `objects`.
     """
 
     task: str
@@ -39,6 +48,10 @@ class Environment(Protocol):
     action_dim: int
     horizon: int
     control_hz: float
+    grippers: tuple[int, ...]
+    demonstration: int | None
+    stages: tuple[str, ...]
+    objects: tuple[str, ...]
 
     def reset(self, seed: int, *, render: bool = True) -> dict:
         """Starts the episode that `seed` pins down; returns the first observation."""
@@ -63,6 +76,15 @@ class Environment(Protocol):
     def frame(self, size: int) -> np.ndarray:
         """A picture of the present state for people, uint8 [size, size, 3]."""
 
+    def object_poses(self) -> np.ndarray:
+        """Present poses of `objects`, [o, 7]: metres and xyzw, base frame."""
+
+    def camera_matrices(self, camera: str) -> tuple[np.ndarray, np.ndarray]:
+        """Present intrinsics [3, 3] in pixels and extrinsics [4, 4], camera from base.
+
+        0, 0 is the corner of the first pixel; the camera looks along +z, y down.
+        """
+
     def close(self) -> None:
         """Frees the renderer."""
 
@@ -71,34 +93,51 @@ def make_environment(
     name: str,
     task: str,
     *,
-    image_size: int | tuple[int, int] = 128,
-    cameras: Sequence[str] = ("primary", "wrist"),
+    image_size: int | tuple[int, int] | None = None,
+    cameras: Sequence[str] | None = None,
     primary: str | None = None,
     horizon: int | None = None,
     cheap: bool = True,
+    depth: bool = False,
+    variant: str = "none",
 ) -> Environment:
     """Makes one environment in this process.
 
     Args:
         name: one of `ENVIRONMENTS`.
         task: name of a task of that environment.
-        image_size: of the pictures, in pixels: (height, width), or one for both.
-        cameras: standard names of the cameras to render; others cost nothing.
+        image_size: of the pictures, in pixels: (height, width), or one for both; None
+            for the default of the environment.
+        cameras: standard names of the cameras to render; others cost nothing. None for
+            the default of the environment.
         primary: the simulator's camera behind "primary"; None for the default.
         horizon: steps after which an attempt counts as failed; None for the default.
         cheap: render without shadows, reflections and multisampling, more than ten
             times as fast.
+        depth: observations also hold `depth`, camera to float32 [h w] in metres.
+        variant: a disturbance, one of `list_variants`.
 
     Raises:
-        ValueError: an unknown environment, task or camera; alternatives are listed.
+        ValueError: an unknown environment, task, camera or variant; alternatives are
+            listed. Depth of an environment that has none.
     """
-    return _adapter(name).MetaWorld(
+    adapter = _adapter(name)
+    if depth and not adapter.HAS_DEPTH:
+        raise ValueError(f"{name} gives no depth images; aloha does.")
+    if variant not in adapter.VARIANTS:
+        raise ValueError(
+            f"Unknown {name} variant '{variant}'; "
+            f"{did_you_mean(variant, adapter.VARIANTS)}"
+        )
+    extra = {"depth": depth, "variant": variant} if adapter.HAS_DEPTH else {}
+    return adapter.ENVIRONMENT(
         task,
-        image_size=image_size,
-        cameras=tuple(cameras),
+        image_size=adapter.DEFAULT_IMAGE_SIZE if image_size is None else image_size,
+        cameras=tuple(adapter.DEFAULT_CAMERAS if cameras is None else cameras),
         primary=primary,
         horizon=horizon,
         cheap=cheap,
+        **extra,
     )
 
 
@@ -112,9 +151,25 @@ def phrasings(name: str, task: str) -> tuple[str, ...]:
     return _adapter(name).INSTRUCTIONS[task]
 
 
+def list_stages(name: str, task: str) -> tuple[str, ...]:
+    """Names of the stages of a task, empty where it has none."""
+    return _adapter(name).STAGES.get(task, ())
+
+
+def list_variants(name: str) -> tuple[str, ...]:
+    """Disturbances that an environment can be evaluated with; "none" is one of them."""
+    return tuple(_adapter(name).VARIANTS)
+
+
+def default_views(name: str) -> tuple[tuple[str, ...], int | tuple[int, int]]:
+    """The cameras of an environment and their size, unless one asks for others."""
+    adapter = _adapter(name)
+    return adapter.DEFAULT_CAMERAS, adapter.DEFAULT_IMAGE_SIZE
+
+
 def dimensions(name: str) -> tuple[int, int]:
     """Sizes of `proprio` and of an action of an environment, without building one."""
-    adapter = _adapter(name).MetaWorld
+    adapter = _adapter(name).ENVIRONMENT
     return adapter.proprio_dim, adapter.action_dim
 
 
@@ -133,6 +188,30 @@ def check_tasks(name: str, tasks: Sequence[str]) -> tuple[str, ...]:
     return tuple(tasks)
 
 
+def check_rate(environment: Environment, control_hz: float) -> None:
+    """Refuses to play a policy at another rate than it was trained for.
+
+    A displacement meant for a longer step moves a robot too far, and one for a shorter
+    step not far enough, so a rate may be off by a quarter at most.
+
+    Args:
+        environment: where the policy is to act.
+        control_hz: actions per second that the policy was trained for.
+
+    Raises:
+        ValueError: the rates differ, with what to train with instead.
+    """
+    if rates_match(control_hz, environment.control_hz):
+        return
+    raise ValueError(
+        f"The policy was trained to act at {control_hz:g} Hz, but task "
+        f"'{environment.task}' is controlled at {environment.control_hz:g} Hz. Train "
+        f"it with target_hz={environment.control_hz:g} in data.datasets (which takes "
+        "data that was recorded at this rate or faster), or correct the control_hz of "
+        "the data set's spec if that is what is wrong."
+    )
+
+
 def episode_seed(purpose: str, seed: int, task: str, number: int) -> int:
     """Seed of one episode, from what it is for, the run's seed, task and number.
 
@@ -144,11 +223,15 @@ def episode_seed(purpose: str, seed: int, task: str, number: int) -> int:
 
 
 def _adapter(name: str):
-    """The module behind an environment's name; imported late, it needs the extra."""
+    """The module behind an environment's name; imported late, it needs an extra."""
     if name not in ENVIRONMENTS:
         raise ValueError(
             f"Unknown environment {name!r}; {did_you_mean(name, ENVIRONMENTS)}"
         )
+    if name == "aloha":
+        from vla_jax.simulation import aloha
+
+        return aloha
     from vla_jax.simulation import metaworld
 
     return metaworld

@@ -7,59 +7,18 @@ evaluation continues. `evaluation.json` follows when all of them are there.
 import dataclasses
 import importlib.metadata
 import json
-import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vla_jax.simulation.environment import Environment, episode_seed
+from vla_jax.simulation.intervals import mcnemar, wilson_interval, z_score
+from vla_jax.simulation.point_metrics import count_stages
 from vla_jax.simulation.rollout import Agent, Episode, Result, run_episodes
 from vla_jax.simulation.settings import require_same_settings
 
-_PACKAGES = ("jax", "numpy", "mujoco", "metaworld", "vla_jax")
-
-
-def wilson_interval(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a success rate (Wilson, 1927); z = 1.96 for 95 %.
-
-    Args:
-        k: successes.
-        n: trials.
-        z: quantile of the normal distribution.
-
-    Raises:
-        ValueError: k outside 0..n, or n below 1.
-    """
-    if n < 1 or not 0 <= k <= n:
-        raise ValueError(f"{k} successes of {n} trials are impossible.")
-    rate = k / n
-    center = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-    spread = z * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    # At k = 0 and k = n the bound is exact; rounding would leave 1e-17.
-    low = 0.0 if k == 0 else center - spread
-    high = 1.0 if k == n else center + spread
-    return low, high
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Two-sided exact McNemar test (McNemar, 1947).
-
-    Args:
-        only_a: pairs in which only the first succeeded.
-        only_b: pairs in which only the second succeeded.
-
-    Returns:
-        The probability of a split at least as uneven if both were equally good.
-
-    Raises:
-        ValueError: a negative count.
-    """
-    if min(only_a, only_b) < 0:
-        raise ValueError(f"Counts {only_a} and {only_b} must not be negative.")
-    n = only_a + only_b
-    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**n)
+_PACKAGES = ("jax", "numpy", "mujoco", "metaworld", "gym-aloha", "vla_jax")
 
 
 def evaluate(
@@ -73,6 +32,9 @@ def evaluate(
     settings: Mapping,
     num_workers: int = 2,
     num_videos: int = 0,
+    whole: bool = False,
+    confidence: float = 0.95,
+    stages: Mapping[str, Sequence[str]] | None = None,
     progress: bool = True,
 ) -> dict:
     """Plays what is missing and writes `evaluation.json`.
@@ -87,7 +49,11 @@ def evaluate(
         settings: JSON values that the results depend on, such as the checkpoint; with
             other settings the folder is refused.
         num_workers: environments at a time; no influence on the results.
-        num_videos: episodes of each task, the first ones, that are filmed.
+        num_videos: episodes of each task, the first ones, that are filmed and whose
+            attention points are kept in `points/`.
+        whole: play on to the horizon after success, and see whether it lasts.
+        confidence: of the intervals.
+        stages: of each task that has some, the names of its stages.
         progress: show a progress bar.
 
     Returns:
@@ -116,6 +82,11 @@ def evaluate(
             return None
         return out / "videos" / f"{episode.task}-{episode.number:03d}.mp4"
 
+    def track_path(episode: Episode) -> Path | None:
+        if episode.number >= num_videos:
+            return None
+        return out / "points" / f"{episode.task}-{episode.number:03d}.npz"
+
     with log.open("a") as file:
 
         def on_result(result: Result) -> None:
@@ -130,28 +101,59 @@ def evaluate(
             num_workers=num_workers,
             on_result=on_result,
             video_path=video_path,
+            track_path=track_path,
+            whole=whole,
             progress=progress,
         )
-    report = summarize([results[e.task, e.number] for e in wanted])
+    report = summarize([results[e.task, e.number] for e in wanted], confidence, stages)
     report["settings"] = {**settings, "seed": seed}
     _write_json(out / "evaluation.json", report)
     return report
 
 
-def summarize(results: Sequence[Result]) -> dict:
-    """Counts, rates, 95 % intervals, all episodes and the versions in use."""
+def summarize(
+    results: Sequence[Result],
+    confidence: float = 0.95,
+    stages: Mapping[str, Sequence[str]] | None = None,
+) -> dict:
+    """Counts, rates, intervals, all episodes and the versions in use.
+
+    Tasks with stages also have `stages`, name to the number of episodes that `reached`
+    it at any time and its `interval`, and `held`, how many were solved in the last
+    state; those with attention points have `metrics`, means over the episodes that tell
+    them.
+    """
+    z = z_score(confidence)
     tasks: dict[str, dict] = {}
-    for result in results:
-        row = tasks.setdefault(result.task, {"episodes": 0, "successes": 0})
-        row["episodes"] += 1
-        row["successes"] += result.success
-    for row in tasks.values():
-        row["success_rate"] = row["successes"] / row["episodes"]
-        row["interval"] = list(wilson_interval(row["successes"], row["episodes"]))
+    for task in dict.fromkeys(result.task for result in results):
+        mine = [result for result in results if result.task == task]
+        wins = sum(result.success for result in mine)
+        row = {"episodes": len(mine), "successes": wins}
+        row["success_rate"] = wins / len(mine)
+        row["interval"] = list(wilson_interval(wins, len(mine), z))
+        names = (stages or {}).get(task, ())
+        if names:
+            counts = count_stages([result.stage for result in mine], len(names))
+            row["stages"] = {
+                name: {
+                    "reached": count,
+                    "interval": list(wilson_interval(count, len(mine), z)),
+                }
+                for name, count in zip(names, counts, strict=True)
+            }
+            row["held"] = sum(result.held for result in mine)
+        metrics = {key for result in mine for key in result.metrics}
+        if metrics:
+            row["metrics"] = {}
+            for key in sorted(metrics):
+                told = [r.metrics[key] for r in mine if key in r.metrics]
+                row["metrics"][key] = sum(told) / len(told)
+        tasks[task] = row
     wins = sum(row["successes"] for row in tasks.values())
     return {
         "mean_success": sum(r["success_rate"] for r in tasks.values()) / len(tasks),
-        "interval": list(wilson_interval(wins, len(results))),
+        "interval": list(wilson_interval(wins, len(results), z)),
+        "confidence": confidence,
         "tasks": tasks,
         "episodes": [dataclasses.asdict(result) for result in results],
         "versions": versions(),
@@ -173,6 +175,7 @@ def compare(first: Mapping, second: Mapping) -> dict:
             "The two evaluations hold different episodes; run both with the same "
             "tasks, number of episodes and seed."
         )
+    _require_same_starts(first, second)
     rows: dict[str, dict] = {}
     for key, a in outcomes[0].items():
         b = outcomes[1][key]
@@ -193,7 +196,9 @@ def compare(first: Mapping, second: Mapping) -> dict:
 def format_table(report: Mapping) -> str:
     """The success rates as a text table."""
     width = max(len("all tasks"), *(len(task) for task in report["tasks"]))
-    rows = [f"{'task':{width}}  success  episodes  95 % interval"]
+    # Reports of earlier versions have 95 % intervals and do not say so.
+    confidence = f"{100 * report.get('confidence', 0.95):g} %"
+    rows = [f"{'task':{width}}  success  episodes  {confidence} interval"]
     entries = dict(report["tasks"])
     if len(entries) > 1:
         entries["all tasks"] = {
@@ -209,6 +214,14 @@ def format_table(report: Mapping) -> str:
             f"{name:{width}}  {row['success_rate']:7.1%}  {count:>8}  "
             f"{low:.1%} to {high:.1%}"
         )
+    for name, row in report["tasks"].items():
+        if "stages" in row:
+            reached = [f"{k} {v['reached']}" for k, v in row["stages"].items()]
+            held = f"solved in the last state {row['held']}"
+            rows.append(f"{name}: {', '.join(reached)}, {held}")
+        if "metrics" in row:
+            told = [f"{key} {value:.3g}" for key, value in row["metrics"].items()]
+            rows.append(f"{name}: {', '.join(told)}")
     return "\n".join(rows)
 
 
@@ -244,6 +257,21 @@ def write_comparison(path: str | os.PathLike, rows: Mapping, names: Sequence[str
     _write_json(
         Path(path), {"first": names[0], "second": names[1], "tasks": dict(rows)}
     )
+
+
+def _require_same_starts(first: Mapping, second: Mapping) -> None:
+    """Pairs must begin alike; another version of a simulator may draw others."""
+    starts = [
+        {(e["task"], e["number"]): e.get("start") for e in report["episodes"]}
+        for report in (first, second)
+    ]
+    for key, start in starts[0].items():
+        if start != starts[1][key]:
+            raise ValueError(
+                f"Episode {key[1]} of task '{key[0]}' began with the objects at {start}"
+                f" in the first evaluation and at {starts[1][key]} in the second; run "
+                "both with the same simulator and variant."
+            )
 
 
 def _claim(path: Path, settings: Mapping) -> None:

@@ -12,9 +12,10 @@ import warnings
 
 import numpy as np
 
+from vla_jax.names import did_you_mean
 from vla_jax.simulation.environment import check_tasks
-from vla_jax.simulation.gl import ensure_gl
 from vla_jax.simulation.instructions import INSTRUCTIONS
+from vla_jax.simulation.rendering import Renderers, choose_backend
 
 TASKS = tuple(sorted(INSTRUCTIONS))
 
@@ -30,6 +31,11 @@ PRIMARY_CAMERAS = {
 _WRIST = "gripperPOV"
 DEFAULT_PRIMARY = "corner2"
 DEFAULT_HORIZON = 200  # steps; the experts need 30 to 190
+DEFAULT_IMAGE_SIZE = 128
+DEFAULT_CAMERAS = ("primary", "wrist")
+HAS_DEPTH = False
+VARIANTS = ("none",)
+STAGES: dict[str, tuple[str, ...]] = {}
 
 
 class MetaWorld:
@@ -41,6 +47,10 @@ class MetaWorld:
 
     proprio_dim = 4
     action_dim = 4
+    grippers = (3,)
+    demonstration = None
+    stages = ()
+    objects = ()
 
     def __init__(
         self,
@@ -71,14 +81,15 @@ class MetaWorld:
         for camera in cameras:
             if camera not in ("primary", "wrist"):
                 raise ValueError(
-                    f"Unknown camera '{camera}'; metaworld has 'primary' and 'wrist'."
+                    f"Unknown camera '{camera}'; "
+                    f"{did_you_mean(camera, ('primary', 'wrist'))}"
                 )
         primary = DEFAULT_PRIMARY if primary is None else primary
         horizon = DEFAULT_HORIZON if horizon is None else horizon
         if primary not in PRIMARY_CAMERAS:
             raise ValueError(
-                f"Unknown primary camera '{primary}'; choose one of "
-                f"{sorted(PRIMARY_CAMERAS)}."
+                f"Unknown primary camera '{primary}'; "
+                f"{did_you_mean(primary, PRIMARY_CAMERAS)}"
             )
         if horizon < 1:
             raise ValueError(f"horizon is {horizon}; expected at least 1.")
@@ -86,7 +97,7 @@ class MetaWorld:
             image_size = (image_size, image_size)
         if min(image_size) < 1:
             raise ValueError(f"image_size is {image_size}; expected at least 1.")
-        _choose_backend(needed=bool(cameras))
+        choose_backend(needed=bool(cameras))
         self.task = task
         self.cameras = tuple(cameras)
         self.image_size = tuple(image_size)
@@ -96,8 +107,7 @@ class MetaWorld:
         self._simulator, self._expert = _make_simulator(f"{task}-v3")
         self.control_hz = float(1 / self._simulator.dt)
         self._names = {"primary": primary, "wrist": _WRIST}
-        self._cheap = cheap
-        self._renderers: dict[tuple[int, int], object] = {}
+        self._renderers = Renderers(self._simulator.model, cheap=cheap)
         self._full = None
 
     def reset(self, seed: int, *, render: bool = True) -> dict:
@@ -161,9 +171,7 @@ class MetaWorld:
 
     def close(self) -> None:
         """Frees the renderers; the next picture makes a new one."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers = {}
+        self._renderers.close()
 
     def _observation(self, render: bool) -> dict:
         image = {}
@@ -172,29 +180,11 @@ class MetaWorld:
         return {"image": image, "proprio": self._full[:4].astype(np.float32)}
 
     def _picture(self, camera: str, size: tuple[int, int]) -> np.ndarray:
-        if size not in self._renderers:
-            self._renderers[size] = _make_renderer(
-                self._simulator.model, size, self._cheap
-            )
-        renderer = self._renderers[size]
         name = self._names[camera]
-        renderer.update_scene(self._simulator.data, camera=name)
-        picture = renderer.render()
+        picture = self._renderers.picture(self._simulator.data, name, size)
         if PRIMARY_CAMERAS.get(name, False):
             picture = np.ascontiguousarray(picture[::-1, ::-1])
         return picture
-
-
-def _choose_backend(*, needed: bool) -> None:
-    """Chooses OpenGL before MuJoCo is imported, also for environments to come.
-
-    An environment without cameras must work where nothing can render.
-    """
-    try:
-        ensure_gl(install=needed)
-    except RuntimeError:
-        if needed:
-            raise
 
 
 def _make_simulator(name: str):
@@ -218,17 +208,4 @@ def _make_simulator(name: str):
     return simulator, ENV_POLICY_MAP[name]()
 
 
-def _make_renderer(model, image_size: tuple[int, int], cheap: bool):
-    import mujoco
-
-    height, width = image_size
-    if cheap:
-        model.vis.quality.offsamples = 0
-        model.light_castshadow[:] = 0
-    model.vis.global_.offheight = max(height, 16)
-    model.vis.global_.offwidth = max(width, 16)
-    renderer = mujoco.Renderer(model, height, width)
-    if cheap:
-        # The floor's faint mirror image costs a second pass over the whole scene.
-        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-    return renderer
+ENVIRONMENT = MetaWorld

@@ -9,7 +9,7 @@ up to rounding, which a long episode may amplify.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Protocol
@@ -18,11 +18,9 @@ import numpy as np
 from tqdm import tqdm
 
 from vla_jax.simulation.environment import Environment
-from vla_jax.simulation.video import add_caption, write_video
+from vla_jax.simulation.player import Episode, Player, State
+from vla_jax.simulation.tracking import Track
 from vla_jax.simulation.workers import Workers
-
-VIDEO_SIZE = 256  # pixels
-VIDEO_STRIDE = 2  # environment steps per frame
 
 
 class Agent(Protocol):
@@ -31,10 +29,16 @@ class Agent(Protocol):
     Attributes:
         cameras: names of the images it looks at.
         image_size: their height and width.
+        point_cameras: camera of each attention point that `diagnostics` tells; empty,
+            or not there, for a policy without any.
+
+    One that knows the actions per second that it was trained for has them as
+    `control_hz`; an environment that is controlled at another rate is refused.
     """
 
     cameras: tuple[str, ...]
     image_size: tuple[int, int]
+    point_cameras: tuple[str, ...]
 
     def reset(self, slot: int, seed: int) -> None:
         """Forgets the slot's last episode; `seed` pins what the next one samples."""
@@ -47,19 +51,29 @@ class Agent(Protocol):
     ) -> np.ndarray:
         """Standard, un-normalized actions f32 [n, a], one for each slot named."""
 
+    def diagnostics(self, slot: int) -> Mapping[str, np.ndarray]:
+        """What the slot's last `act` saw: `points` [k 2] and `future_points` [c k 2].
 
-@dataclasses.dataclass(frozen=True)
-class Episode:
-    """An episode to play: its task, its number within the task, its seed."""
-
-    task: str
-    number: int
-    seed: int
+        x before y, from -1 to 1 over the pixel centers of an image; `future_points[j]`
+        are expected j steps later. Empty when `act` played on without looking. Asked
+        only where there are `point_cameras`.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What came of an episode; `steps` counts to success, or to the horizon."""
+    """What came of an episode.
+
+    Attributes:
+        task, number, seed: of the `Episode`.
+        instruction: what the policy was told.
+        success: whether the task was solved at any time.
+        steps: to success, or to the horizon.
+        stage: the highest stage reached at any time; None where a task has no stages.
+        held: whether the task was solved in the last state.
+        start: poses of the objects at the beginning, [o, 7] as in `object_poses`.
+        metrics: of the attention points, see `point_metrics.measure`.
+    """
 
     task: str
     number: int
@@ -67,6 +81,10 @@ class Result:
     instruction: str
     success: bool
     steps: int
+    stage: int | None = None
+    held: bool | None = None
+    start: list[list[float]] | None = None
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def run_episodes(
@@ -77,6 +95,8 @@ def run_episodes(
     num_workers: int,
     on_result: Callable[[Result], None] = lambda result: None,
     video_path: Callable[[Episode], Path | None] = lambda episode: None,
+    track_path: Callable[[Episode], Path | None] = lambda episode: None,
+    whole: bool = False,
     progress: bool = True,
 ) -> list[Result]:
     """Plays episodes to success or horizon.
@@ -89,13 +109,17 @@ def run_episodes(
         num_workers: processes, and so environments at a time.
         on_result: called with each result as soon as it is there, in any order.
         video_path: where to write the video of an episode; None for no video.
+        track_path: where to write the attention points of an episode (`Track.save`), if
+            the agent has any; None for nowhere.
+        whole: play on to the horizon after success, and see whether it lasts.
         progress: show a progress bar.
 
     Returns:
         The results, in the order of `episodes`.
 
     Raises:
-        WorkerError: a worker failed or died; the message names task and seed.
+        WorkerError: a worker failed or died, or its environment has another rate than
+            the agent; the message names task and seed.
     """
     if num_workers < 1:
         raise ValueError(f"num_workers is {num_workers}; expected at least 1.")
@@ -103,11 +127,20 @@ def run_episodes(
     if not waiting:
         return []
     num_workers = min(num_workers, len(waiting))
+    # Not every agent knows: a policy behind a server need not say.
+    control_hz = getattr(agent, "control_hz", None)
     results: dict[Episode, Result] = {}
+    tracks: dict[int, Track] = {}
+    point_cameras = find_point_cameras(agent)
+    tracked = tuple(dict.fromkeys(point_cameras))
+    layout = _layout(agent)
     with (
         tqdm(total=len(waiting), unit="episode", disable=not progress) as bar,
         _shared_images(num_workers, agent) as (blocks, names),
-        Workers(Player, [(make, name, _layout(agent)) for name in names]) as workers,
+        Workers(
+            Player,
+            [(make, name, layout, control_hz, tracked, whole) for name in names],
+        ) as workers,
     ):
         playing: dict[int, Episode] = {}
 
@@ -120,6 +153,7 @@ def run_episodes(
             waiting.remove(episode)
             playing[slot] = episode
             agent.reset(slot, episode.seed)
+            tracks[slot] = Track(point_cameras, layout[1])
             path = video_path(episode)
             workers.submit(slot, ("reset", episode, path), _label(episode))
 
@@ -138,7 +172,14 @@ def run_episodes(
                     instruction=state.instruction,
                     success=state.success,
                     steps=state.steps,
+                    stage=state.stage,
+                    held=state.held,
+                    start=state.start,
+                    metrics=tracks[slot].measure() if point_cameras else {},
                 )
+                place = track_path(episode) if point_cameras else None
+                if place is not None:
+                    tracks[slot].save(place)
                 results[episode] = result
                 on_result(result)
                 bar.set_postfix_str(_tally(results.values()), refresh=False)
@@ -152,98 +193,16 @@ def run_episodes(
                 [states[slot].instruction for slot in acting],
             )
             for slot, action in zip(acting, np.asarray(actions), strict=True):
+                if point_cameras:
+                    tracks[slot].add(agent.diagnostics(slot), states[slot].sight)
                 request = ("step", action, agent.needs_image(slot))
                 workers.submit(slot, request, _label(playing[slot]))
     return [results[episode] for episode in episodes]
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
-    """A worker's reply; the pictures lie in shared memory if `rendered`."""
-
-    instruction: str
-    proprio: np.ndarray
-    success: bool
-    done: bool
-    steps: int
-    rendered: bool
-
-
-class Player:
-    """Plays one environment in a worker process; records videos where asked to."""
-
-    def __init__(
-        self,
-        make: Callable[[str], Environment],
-        block: str,
-        layout: tuple[tuple[str, ...], tuple[int, int]],
-    ):
-        self._make = make
-        self._cameras, (height, width) = layout
-        self._block = SharedMemory(block)
-        shape = (len(self._cameras), height, width, 3)
-        self._images = np.ndarray(shape, np.uint8, self._block.buf)
-        self._environment: Environment | None = None
-        self._steps = 0
-        self._video: Path | None = None
-        self._frames: list[np.ndarray] = []
-
-    def __call__(self, request: tuple) -> State:
-        """Serves ("reset", episode, video path) and ("step", action, render)."""
-        kind, *rest = request
-        if kind == "reset":
-            return self._reset(*rest)
-        return self._step(*rest)
-
-    def close(self) -> None:
-        if self._environment is not None:
-            self._environment.close()
-        # The array must go before the memory it looks into.
-        self._images = None
-        self._block.close()
-
-    def _reset(self, episode: Episode, video: Path | None) -> State:
-        if self._environment is None or self._environment.task != episode.task:
-            if self._environment is not None:
-                self._environment.close()
-            self._environment = self._make(episode.task)
-        self._steps, self._video, self._frames = 0, video, []
-        observation = self._environment.reset(episode.seed)
-        return self._state(observation, success=False, render=True)
-
-    def _step(self, action: np.ndarray, render: bool) -> State:
-        observation, _, success = self._environment.step(action, render=render)
-        self._steps += 1
-        return self._state(observation, bool(success), render)
-
-    def _state(self, observation: dict, success: bool, render: bool) -> State:
-        environment = self._environment
-        done = success or self._steps >= environment.horizon
-        if render:
-            for number, camera in enumerate(self._cameras):
-                self._images[number] = observation["image"][camera]
-        if self._video is not None:
-            if done or self._steps % VIDEO_STRIDE == 0:
-                self._frames.append(environment.frame(VIDEO_SIZE))
-            if done:
-                self._write_video(success)
-        return State(
-            instruction=environment.instruction,
-            proprio=observation["proprio"],
-            success=success,
-            done=done,
-            steps=self._steps,
-            rendered=render,
-        )
-
-    def _write_video(self, success: bool) -> None:
-        words = self._environment.instruction
-        fps = self._environment.control_hz / VIDEO_STRIDE
-        frames = [add_caption(frame, words) for frame in self._frames]
-        # Half a second that shows the outcome.
-        frames += [add_caption(self._frames[-1], words, success)] * round(fps / 2)
-        write_video(self._video, frames, fps)
-        self._frames = []
+def find_point_cameras(agent: Agent) -> tuple[str, ...]:
+    """Camera of each attention point of an agent; most agents have none."""
+    return tuple(getattr(agent, "point_cameras", ()))
 
 
 def _layout(agent: Agent) -> tuple[tuple[str, ...], tuple[int, int]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from vla_jax.names import check_keys
 from vla_jax.train.optimizer import make_optimizer
+from vla_jax.train.ramp import Weights, read_weights
 
 SECTIONS = ("seed", "data", "model", "optimizer", "train", "evaluation")
 
@@ -19,6 +20,8 @@ TRAIN_DEFAULTS: dict[str, Any] = dict(
     steps=None,  # updates; with phases, absent or their sum
     accumulate=1,  # micro-batches per update; each is `data.batch_size` divided by it
     phases=(),  # dicts with the fields of `Phase`, in order; empty for a single phase
+    loss_weights={},  # of every phase, unless it says otherwise; see `train/ramp.py`
+    load={},  # weights of other projects, see `train/pretrained.py`
     log_every=50,
     save_every=1000,  # the end of a phase is saved in any case
     keep=3,  # latest checkpoints; 0 keeps all, ends of phases always stay
@@ -47,17 +50,20 @@ class Phase(NamedTuple):
     Attributes:
         name: shown in metrics.
         steps: length in updates.
-        loss_weights: loss name -> weight, 1 where absent.
+        loss_weights: loss name -> weight or `Ramp`, 1 where absent.
         freeze: patterns of what must not change, see `train/paths.py`.
         optimizer: fields of the optimizer section that differ in this phase.
+        from_average: start from the averaged parameters, those that are served, so that
+            a part that this phase freezes stays what the phase before has delivered.
         start: step at which it begins; derived.
     """
 
     name: str
     steps: int
-    loss_weights: Mapping[str, float] = _NONE
+    loss_weights: Weights = _NONE
     freeze: Sequence[str] = ()
     optimizer: Mapping[str, Any] = _NONE
+    from_average: bool = False
     start: int = 0
 
     @property
@@ -123,7 +129,14 @@ def make_phases(train: Mapping[str, Any]) -> tuple[Phase, ...]:
             raise ValueError(
                 f"{place}.steps is {entry['steps']!r}; expected a positive integer."
             )
-        phases.append(Phase(**entry, start=start))
+        if entry.get("from_average") and not (phases and train.get("ema_decay")):
+            raise ValueError(
+                f"{place}.from_average needs a phase before it and train.ema_decay "
+                f"above 0; ema_decay is {train.get('ema_decay')}."
+            )
+        weights = {**train.get("loss_weights", {}), **entry.get("loss_weights", {})}
+        weights = read_weights(weights, entry["steps"], f"{place}.loss_weights")
+        phases.append(Phase(**{**entry, "loss_weights": weights}, start=start))
         start = phases[-1].stop
     names = [phase.name for phase in phases]
     if len(set(names)) != len(names):

@@ -1,13 +1,15 @@
 """What the loop needs from the data: batches on the devices, by their number."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
 from vla_jax.data.loader import to_device, train_batches, validation_batches
+from vla_jax.data.seen import Seen, seen_after
 from vla_jax.data.source import open_source
+from vla_jax.data.stream_source import StreamSource
 from vla_jax.train.sharding import batch_sharding
 from vla_jax.types import Batch
 
@@ -22,6 +24,7 @@ class Feed(NamedTuple):
         names: data set names, in the order that `Batch.dataset` counts.
         metadata: JSON that is stored with the weights.
         tokenizer: serialized text model; None for a model that reads no text.
+        seen: number of training batches -> what they have shown of each data set.
     """
 
     train: Callable[[int], Iterator[Batch]]
@@ -29,6 +32,7 @@ class Feed(NamedTuple):
     names: list[str]
     metadata: Mapping[str, Any]
     tokenizer: bytes | None
+    seen: Callable[[int], Sequence[Seen]] = lambda num_batches: ()
 
 
 def make_feed(config: Mapping[str, Any], mesh: Mesh) -> Feed:
@@ -59,12 +63,21 @@ def make_feed(config: Mapping[str, Any], mesh: Mesh) -> Feed:
         )
         return to_device(batches, sharding)
 
+    def seen(num_batches: int) -> list[Seen]:
+        samples = num_batches * source.batch_size
+        return seen_after(source, samples, hosts["num_hosts"])
+
+    metadata = source.metadata()
+    if isinstance(source, StreamSource):
+        # Their order depends on it, so a resumed run must have as many.
+        metadata["num_hosts"] = hosts["num_hosts"]
     return Feed(
         train=train,
         validation=validation,
         names=[index.spec.name for index in source.indexes],
-        metadata=source.metadata(),
+        metadata=metadata,
         tokenizer=source.tokenizer.to_bytes(),
+        seen=seen,
     )
 
 

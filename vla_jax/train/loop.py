@@ -17,6 +17,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from vla_jax.compile_cache import use_compile_cache
+from vla_jax.data.seen import to_line, to_row
 from vla_jax.models.augment import make_augment
 from vla_jax.models.build import build_model
 from vla_jax.train.checkpoint import Checkpointer
@@ -25,6 +27,7 @@ from vla_jax.train.feed import Feed, make_feed, require_validation
 from vla_jax.train.interrupt import Interrupt
 from vla_jax.train.metrics import MetricsWriter, Recorder
 from vla_jax.train.optimizer import Optimizer, make_optimizer
+from vla_jax.train.pretrained import load_pretrained
 from vla_jax.train.resume import find_start
 from vla_jax.train.sharding import describe, make_mesh, state_sharding
 from vla_jax.train.step import (
@@ -89,12 +92,6 @@ def train(
             on_batch=on_batch,
             resume_step=resume_step,
         )
-
-
-def use_compile_cache(folder: str | Path) -> None:
-    """Keeps compiled programs in `folder`, for this run and those after it."""
-    jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 class _Run(NamedTuple):
@@ -223,8 +220,9 @@ def _enter_phase(
     shapes = jax.eval_shape(create, batch, run.root)
     sharding = state_sharding(run.mesh, shapes, run.config["train"]["sharding"])
     if state is not None:
+        params = state.ema_params if phase.from_average else state.params
         # Dropped first, so that the old moments are freed before the new are made.
-        state = state.replace(opt_state=None, ema_params=None)
+        state = state.replace(params=params, opt_state=None, ema_params=None)
         enter = functools.partial(start_phase, optimizer, ema=ema)
         state = jax.jit(enter, out_shardings=sharding)(state)
     elif step:
@@ -243,6 +241,7 @@ def _enter_phase(
             out_shardings=sharding,
             compiler_options=_INIT_OPTIONS.get(jax.default_backend()),
         )(batch, run.root)
+        state = load_pretrained(run.model, state, sharding, run.config["train"]["load"])
     size = describe(run.mesh, shapes, sharding, optimizer.frozen)
     tqdm.write(f"phase {phase.name}, steps {phase.start} to {phase.stop}: {size}")
     return state, sharding, optimizer
@@ -303,11 +302,21 @@ def _run_phase(
         if check:
             recorder.write(step, _evaluate(run, evaluate, state))
         if save:
+            _report_seen(run, step)
             position = dict(step=step, phase=number, position=step)
             run.checkpoints.save(step, state, position)
         if check or save:
             recorder.restart_clock()
     return state, step, stop
+
+
+def _report_seen(run: _Run, step: int) -> None:
+    """What `step` batches have shown of each data set, to the log and the terminal."""
+    entries = run.feed.seen(step)
+    if entries:
+        run.recorder.write(step, to_row(entries))
+        if not jax.process_index():
+            tqdm.write(f"step {step}, {to_line(entries)}")
 
 
 def _evaluate(run: _Run, evaluate: Callable, state: TrainState) -> dict[str, float]:

@@ -25,6 +25,15 @@ MAY_CHANGE = (
     r"train\.(mesh|sharding|compile_cache|tensorboard|wandb)(\..*)?",
 )
 
+# Why a key may not change, where one may wonder.
+WHY_NOT = {
+    "data.batch_size": "A run is resumed at the number of its next batch, which would "
+    "be another sample with batches of another size. train.mesh may change, so the "
+    "same batch fits on fewer devices with `fsdp`, or on more with `data`.",
+    "num_hosts": "Every host reads its own shards in passing, so another number of "
+    "hosts is another order. With data.source='index' it may change.",
+}
+
 
 def find_start(
     checkpoints: Checkpointer,
@@ -80,8 +89,9 @@ def require_same(
     changes = changed_keys(before, now)
     if changes:
         lines = "".join(f"\n  {key}: {a!r} -> {b!r}" for key, a, b in changes)
+        why = "".join(f"{WHY_NOT[key]}\n" for key, _, _ in changes if key in WHY_NOT)
         raise ValueError(
-            f"{workdir} was started with another {what}:{lines}\n"
+            f"{workdir} was started with another {what}:{lines}\n{why}"
             "Undo the change to go on, or start in another folder. Only these may "
             f"change: {', '.join(MAY_CHANGE)}, and the steps of the last phase."
         )

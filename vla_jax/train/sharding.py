@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from vla_jax.names import did_you_mean
 from vla_jax.train.paths import leaf_path, leaf_paths, matches, require_matches
 from vla_jax.train.step import TrainState
 
@@ -41,7 +42,9 @@ def make_mesh(
     axes = dict(axes or {})
     unknown = sorted(set(axes) - set(AXES))
     if unknown:
-        raise ValueError(f"Unknown mesh axes {unknown}; choose from {list(AXES)}.")
+        raise ValueError(
+            f"Unknown mesh axis {unknown[0]!r}; {did_you_mean(unknown[0], AXES)}"
+        )
     if "data" not in axes:
         axes["data"] = 1 if -1 in axes.values() else -1
     sizes = [axes.get(axis, 1) for axis in AXES]
@@ -178,8 +181,8 @@ def _checked_spec(mesh: Mesh, path: str, shape, spec) -> PartitionSpec:
     unknown = sorted({name for names in named for name in names} - set(AXES))
     if unknown:
         raise ValueError(
-            f"train.sharding splits {path} over unknown mesh axes {unknown}; "
-            f"choose from {list(AXES)}."
+            f"train.sharding splits {path} over the unknown mesh axis {unknown[0]!r}; "
+            f"{did_you_mean(unknown[0], AXES)}"
         )
     parts = [math.prod(mesh.shape[name] for name in names) for names in named]
     if len(spec) > len(shape) or any(n % p for n, p in zip(shape, parts, strict=False)):

@@ -16,6 +16,7 @@ from flax import struct
 
 from vla_jax.train.optimizer import Optimizer
 from vla_jax.train.paths import leaf_path
+from vla_jax.train.ramp import Ramp, Weights, weights_at
 from vla_jax.types import Batch
 
 # Numbers folded into the root key that no step ever reaches.
@@ -39,7 +40,7 @@ class TrainState:
 
 
 def init_variables(
-    model: nn.Module, weights: Mapping[str, float], batch: Batch, root: jax.Array
+    model: nn.Module, weights: Weights, batch: Batch, root: jax.Array
 ) -> dict[str, Any]:
     """Draws the variables of `model` through its loss, which reaches every parameter.
 
@@ -51,7 +52,7 @@ def init_variables(
         {"params": params, "noise": noise, "dropout": dropout},
         batch,
         train=True,
-        weights=weights,
+        weights=weights_at(weights),
         method="loss",
     )
 
@@ -74,6 +75,8 @@ def init_state(
 def start_phase(optimizer: Optimizer, state: TrainState, *, ema: bool) -> TrainState:
     """Enters the next phase: parameters stay, what was made from their past does not.
 
+    A phase that starts from the average is given it as `state.params`.
+
     The optimizer state is new and the average starts again at the parameters, so that a
     part that the new phase freezes is the same in both: what is trained on top of a
     frozen part is then also served on top of exactly that part.
@@ -89,7 +92,7 @@ def train_step(
     model: nn.Module,
     optimizer: Optimizer,
     augment: Augment,
-    weights: Mapping[str, float],
+    weights: Weights,
     ema_decay: float,
     state: TrainState,
     batch: Batch,
@@ -103,7 +106,8 @@ def train_step(
         model: a module with `loss(batch, *, train, weights) -> (loss [b], metrics)`.
         optimizer: made by `make_optimizer` for the phase.
         augment: `(rng, batch) -> batch`, random changes to the images.
-        weights: loss weights of the phase, by the names that the model gives its terms.
+        weights: loss weights of the phase, by the names that the model gives its terms;
+            one that grows is also a metric, `weight/<name>`.
         ema_decay: decay of the parameter average; unused where the state keeps none.
         state: donated by the caller.
         batch: one global batch.
@@ -131,7 +135,7 @@ def train_step(
                 {"params": _stop_frozen(optimizer, params), **collections},
                 batch,
                 train=True,
-                weights=weights,
+                weights=now,
                 rngs={"noise": noise, "dropout": dropout},
                 mutable=list(collections),
                 method="loss",
@@ -144,6 +148,8 @@ def train_step(
         return gradient, *aux
 
     rng = jax.random.fold_in(rng, state.step)
+    now = weights_at(weights, state.phase_step)
+    growing = [name for name, weight in weights.items() if isinstance(weight, Ramp)]
     if accumulate == 1:
         gradient, metrics, collections = differentiate(state.collections, batch, rng)
     else:
@@ -166,13 +172,14 @@ def train_step(
         "gradient_norm": gradient_norm,
         "parameter_norm": optax.global_norm(params),
         "learning_rate": optimizer.learning_rate(state.phase_step),
+        **{f"weight/{name}": now[name] for name in growing},
         "nonfinite": ~(jnp.isfinite(metrics["loss"]) & jnp.isfinite(gradient_norm)),
     }
 
 
 def eval_step(
     model: nn.Module,
-    weights: Mapping[str, float],
+    weights: Weights,
     params: Any,
     collections: Mapping[str, Any],
     batch: Batch,
@@ -190,7 +197,7 @@ def eval_step(
         {"params": params, **collections},
         batch,
         train=False,
-        weights=weights,
+        weights=weights_at(weights),
         rngs={"noise": noise, "dropout": dropout},
         method="loss",
     )

@@ -183,6 +183,37 @@ def write_video(path: Path, pictures) -> None:
         container.mux(stream.encode())
 
 
+def write_depth_video(path: Path, codes) -> None:
+    """A video of 12-bit codes, uint16 [h, w], without losses, as LeRobot's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx265", FPS)
+        stream.height, stream.width = codes[0].shape
+        stream.pix_fmt = "gray12le"
+        stream.options = {"x265-params": "lossless=1:log-level=none:keyint=2"}
+        for image in codes:
+            frame = av.VideoFrame.from_ndarray(image, format="gray12le")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def copy_video_columns(root: Path, camera: str, other: str) -> None:
+    """Says of another camera that its videos are where those of `camera` are."""
+    path = root / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    for name in table.column_names:
+        if name.startswith(f"videos/{camera}/"):
+            table = table.append_column(name.replace(camera, other), table[name])
+    pq.write_table(table, path)
+
+
+def tiff(depth: np.ndarray) -> bytes:
+    """An encoded depth image."""
+    file = io.BytesIO()
+    Image.fromarray(depth).save(file, "TIFF")
+    return file.getvalue()
+
+
 def _padded(frames) -> np.ndarray:
     """JPEGs of different lengths in one array, uint8 [T, longest]."""
     encoded = [jpeg(frame) for frame in frames]

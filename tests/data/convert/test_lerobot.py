@@ -10,8 +10,10 @@ import pytest
 from tests import fake
 from tests.data.convert import sources
 from vla_jax.data.convert.conversion import convert
-from vla_jax.data.convert.lerobot import read_frames, read_layout
-from vla_jax.data.image import decode
+from vla_jax.data.convert.layout import standard_cameras, standard_depth
+from vla_jax.data.convert.lerobot import read_layout
+from vla_jax.data.convert.video import read_frames
+from vla_jax.data.image import decode, decode_depth
 from vla_jax.data.standardize import resolve_spec
 
 
@@ -77,8 +79,15 @@ def test_frames_are_found_by_time(tmp_path):
 
 def test_other_versions_are_refused_with_the_remedy(tmp_path):
     root = sources.write_lerobot(tmp_path / "so101", version="v2.1")
-    with pytest.raises(ValueError, match=r"version v2.1.*convert_dataset_v21_to_v30"):
+    command = (
+        r"version v2\.1.*python -m lerobot\.scripts\.convert_dataset_v21_to_v30 "
+        rf"--repo-id={tmp_path.name}/so101 --root={root} --push-to-hub=false"
+    )
+    with pytest.raises(ValueError, match=command):
         read_layout(root)
+    older = sources.write_lerobot(tmp_path / "old", version="v2.0")
+    with pytest.raises(ValueError, match=r"v2\.0.*Bring it to v2\.1 first.*v21_to_v30"):
+        read_layout(older)
     with pytest.raises(ValueError, match=r"no LeRobot data set: no meta/info.json"):
         read_layout(tmp_path)
 
@@ -111,12 +120,80 @@ def test_a_length_that_differs_is_named(tmp_path):
         layout.read(layout.episodes[1])
 
 
-def test_depth_videos_are_left_out(tmp_path):
-    root = sources.write_lerobot(tmp_path / "so101")
+CODES = {"video.depth_min": 0.5, "video.depth_max": 4.5}
+LINEAR = CODES | {"video.shift": 0.0, "video.use_log": False}
+LOGARITHMIC = CODES | {"video.shift": 0.5, "video.use_log": True}
+
+
+def _add_depth(root, info, camera="observation.images.top_depth", dtype="video"):
+    """A depth camera whose pixels are all code 0, 1365, 2730, 4095, 0, ..."""
     path = root / "meta" / "info.json"
-    info = json.loads(path.read_text())
-    depth = {"dtype": "video", "shape": [16, 24, 3], "info": {}}
-    depth["info"]["video.is_depth_map"] = True
-    info["features"]["observation.images.depth"] = depth
-    path.write_text(json.dumps(info))
-    assert list(read_layout(root).image_size) == ["observation.images.top"]
+    content = json.loads(path.read_text())
+    feature = {"dtype": dtype, "shape": [16, 24, 1], "info": {"is_depth_map": True}}
+    feature["info"] |= info
+    content["features"][camera] = feature
+    path.write_text(json.dumps(content))
+    if dtype == "video":
+        frames = [np.full((16, 24), 1365 * (t % 4), np.uint16) for t in range(7)]
+        sources.write_depth_video(
+            root / "videos" / camera / "chunk-000/file-000.mp4", frames
+        )
+        sources.copy_video_columns(root, "observation.images.top", camera)
+    return camera
+
+
+@pytest.mark.parametrize(
+    ("info", "metres"),
+    [
+        (LINEAR, [0.5, 1.8333, 3.1667, 4.5]),
+        # Of 1 to 5 m after the shift, a third of the way is 5 ** (1 / 3) = 1.7100.
+        (LOGARITHMIC, [0.5, 1.21, 2.424, 4.5]),
+    ],
+)
+def test_depth_videos_become_depth_cameras(tmp_path, info, metres):
+    root = sources.write_lerobot(tmp_path / "so101")
+    _add_depth(root, info)
+    index = _convert(read_layout(root), tmp_path)
+    assert index.cameras == ("primary",) and list(index.spec.depth) == ["primary"]
+    for step, expected in enumerate([*metres, *metres[:3]]):
+        depth = np.zeros((8, 12), np.float32)
+        feature = index.depth_features["primary"]
+        decode_depth(index.read_depth("primary", step), feature, depth, None)
+        np.testing.assert_allclose(depth, np.full((8, 12), expected), atol=0.0006)
+
+
+def test_depth_images_keep_their_unit_and_are_turned_with_the_others(tmp_path):
+    root = sources.write_lerobot(tmp_path / "so101", dtype="image")
+    camera = _add_depth(root, {"depth_unit": "mm"}, dtype="image")
+    table = root / "data/chunk-000/file-000.parquet"
+    images = [np.full((16, 24), 100 * t, np.uint16) for t in range(7)]
+    for image in images:
+        image[0, 0] = 7
+    cells = [{"bytes": sources.tiff(image), "path": None} for image in images]
+    pq.write_table(pq.read_table(table).append_column(camera, pa.array(cells)), table)
+    index = _convert(read_layout(root), tmp_path, rotate=True)
+    depth = np.zeros((16, 24), np.float32)
+    feature = index.depth_features["primary"]
+    decode_depth(index.read_depth("primary", 3), feature, depth, None)
+    assert depth[0, 0] == np.float32(0.3) and depth[-1, -1] == np.float32(0.007)
+
+
+def test_a_depth_video_of_unknown_meaning_is_refused(tmp_path):
+    root = sources.write_lerobot(tmp_path / "so101")
+    camera = _add_depth(root, {"video.depth_min": 0.1})
+    message = rf"{camera} is a depth video.*lacks some of.*depth_max.*--cameras"
+    with pytest.raises(ValueError, match=message):
+        read_layout(root)
+    layout = read_layout(root, cameras=["observation.images.top"])
+    assert list(layout.image_size) == ["observation.images.top"]
+    assert not layout.depth_size
+
+
+def test_depth_cameras_are_named_after_their_color_camera():
+    cameras = standard_cameras(["images.top", "images.hand"])
+    names = ["images.hand_depth", "images.depth_top", "images.side_depth"]
+    assert standard_depth(names, cameras) == {
+        "wrist": "images.hand_depth",
+        "primary": "images.depth_top",
+        "side_depth": "images.side_depth",
+    }

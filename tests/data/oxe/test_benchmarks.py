@@ -177,6 +177,79 @@ def test_every_entry_is_tested_and_documented():
         assert (written or [f'"{name}"'])[0] in tests, name
     docs = (Path(__file__).parents[3] / "docs/data.md").read_text()
     entries, _, mixtures = docs.partition("\n## Mixtures\n")
-    row = re.compile(r"^\| `(\w+)`", re.MULTILINE)
+    row = re.compile(r"^\| `(\w+)` \|", re.MULTILINE)
     assert sorted(row.findall(entries)) == sorted(oxe.DATASETS)
     assert sorted(row.findall(mixtures)) == sorted(MIXTURES)
+
+
+def test_the_table_flags_what_is_assumed():
+    docs = (Path(__file__).parents[3] / "docs/data.md").read_text()
+    table = re.findall(r"^\| `(\w+)` \|(.*)\|$", docs.partition("\n## Mix")[0], re.M)
+    rows = {name: [cell.strip() for cell in cells.split("|")] for name, cells in table}
+    for name, (cameras, _, action, gripper, hz, schema, assumed) in rows.items():
+        spec = oxe.DATASETS[name]
+        found = dict.fromkeys(spec.cameras, "") | dict.fromkeys(spec.depth, " (depth)")
+        written = ", ".join(camera + depth for camera, depth in found.items())
+        assert cameras == (written or "none named"), name
+        assert float(hz) == round(spec.control_hz, 2), name
+        for kind in ("relative", "absolute"):
+            count = re.search(rf"(\d+) {kind}", action)
+            assert spec.action.count(kind) == (int(count[1]) if count else 0), name
+        assert ("schema" in assumed) == schema.startswith("K"), name
+        assert "gripper" in assumed or "[2]" not in gripper, name
+        assert "kinds" in assumed or "[5]" not in schema, name
+        assert assumed, name
+
+
+@pytest.mark.parametrize("name", ["aloha_mobile", "aloha_mobile_dataset"])
+def test_mobile_aloha_has_its_base_before_the_right_gripper(tmp_path, name):
+    cameras = ("cam_high", "cam_left_wrist", "cam_right_wrist")
+    observation = {camera: Image(480, 640) for camera in cameras}
+    action = counting(6, 16)
+    action[:, 13] = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    check(
+        tmp_path,
+        name,
+        in_one(16, observation | {"state": numbers(14)}, embedding=False),
+        {
+            "action": action,
+            "observation/state": counting(6, 14) + 20,
+            "language_instruction": ["wipe the wine"] * 6,
+        },
+        action=[
+            [*range(13), 14, 15, 0],
+            [*range(500, 513), 514, 515, 1],
+        ],
+        proprio=[[*range(20, 34)], [*range(520, 534)]],
+        language=["wipe the wine"],
+        kinds="aaaaaaaaaaaaarrg",
+        hz=10,
+        metadata_features=FILE,
+    )
+
+
+def test_mujoco_manip_closes_with_255(tmp_path):
+    action = counting(3, 7)
+    action[:, 6] = [0, 51, 255]
+    check(
+        tmp_path,
+        "mujoco_manip",
+        in_one(7, {"image": Image(8, 8), "proprio": numbers(7)}, embedding=False),
+        {
+            "action": action,
+            "observation/proprio": counting(3, 7),
+            "language_instruction": ["stack"] * 3,
+        },
+        action=[
+            [0, 1, 2, 3, 4, 5, 1],
+            [100, 101, 102, 103, 104, 105, 0.8],
+            [200, 201, 202, 203, 204, 205, 0],
+        ],
+        proprio=[
+            [0, 1, 2, 3, 4, 5, 6],
+            [100, 101, 102, 103, 104, 105, 106],
+            [200, 201, 202, 203, 204, 205, 206],
+        ],
+        language=["stack"],
+        hz=5,
+    )

@@ -1,10 +1,23 @@
 """Data sets from Berkeley, from disk to index."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from tests.fake_oxe import FILE, check, counting, in_one, in_parts, numbers
+from tests import fake
+from tests.fake_oxe import (
+    FILE,
+    check,
+    counting,
+    in_one,
+    in_parts,
+    numbers,
+    plain,
+    write,
+)
 from vla_jax.data.image import decode_depth
+from vla_jax.data.standardize import DATASETS
 from vla_jax.data.write import Image, Tensor, Text
 
 NATURAL = "observation/natural_language_instruction"
@@ -216,6 +229,15 @@ def test_fmb_can_draw_the_skill_or_the_task(tmp_path, name):
             "observation/eef_pose": counting(2, 7),
             "observation/state_gripper_pose": np.array([0.25, 0.5]),
             "language_instruction": ["grasp the peg", "insert the peg"],
+            "observation/image_side_1_depth": plain(2, 256, 256),
+            "observation/image_side_2_depth": plain(2, 256, 256) + 1,
+            "observation/image_wrist_1_depth": plain(2, 256, 256) + 2,
+            "observation/image_wrist_2_depth": plain(2, 256, 256) + 3,
+        },
+        depth={
+            "primary": [0.3, 0.301],
+            "secondary": [0.301, 0.302],
+            "wrist": [0.302, 0.303],
         },
         action=[[0, 1, 2, 3, 4, 5, 0], [100, 101, 102, 103, 104, 105, 1]],
         proprio=[
@@ -235,3 +257,50 @@ def test_fmb_can_draw_the_skill_or_the_task(tmp_path, name):
         },
         metadata={"episode_language_instruction": "assemble the board"},
     )
+
+
+@pytest.mark.parametrize("name", ["ppgm", "ppgm_static", "ppgm_wrist"])
+def test_ppgm_has_the_gripper_of_bridge(tmp_path, name):
+    action = counting(4, 7)
+    action[:, 6] = [1, 0.5, 0.3, 0]
+    observation = {"cartesian_position": numbers(6), "gripper_position": numbers(1)}
+    check(
+        tmp_path,
+        name,
+        in_one(7, observation | {"image": Image(8, 8)}, embedding=False),
+        {
+            "action": action,
+            "observation/cartesian_position": counting(4, 6) + 40,
+            "observation/gripper_position": np.array([[1.0], [1], [0.5], [0]]),
+            "language_instruction": ["pick up the cup"] * 4,
+        },
+        action=[
+            [0, 1, 2, 3, 4, 5, 1],
+            [100, 101, 102, 103, 104, 105, 0],
+            [200, 201, 202, 203, 204, 205, 0],
+            [300, 301, 302, 303, 304, 305, 0],
+        ],
+        proprio=[
+            [40, 41, 42, 43, 44, 45, 1],
+            [140, 141, 142, 143, 144, 145, 1],
+            [240, 241, 242, 243, 244, 245, 0.5],
+            [340, 341, 342, 343, 344, 345, 0],
+        ],
+        language=["pick up the cup"],
+        hz=5,
+    )
+
+
+def test_cameras_of_ppgm_come_from_a_spec_of_ones_own(tmp_path):
+    features = in_one(
+        7,
+        {
+            "cartesian_position": numbers(6),
+            "gripper_position": numbers(1),
+            "side": Image(8, 8),
+        },
+    )
+    folder = write(tmp_path, "ppgm", features, {"action": counting(2, 7)})
+    cameras = {"primary": "steps/observation/side"}
+    spec = dataclasses.replace(DATASETS["ppgm"], cameras=cameras)
+    assert (fake.open_index(folder, spec).image_spans["primary"][:, 2] > 0).all()

@@ -107,7 +107,8 @@ def test_a_bridge_episode_of_one_step_stays_still(tmp_path):
     )
 
 
-def test_bridge_from_the_open_x_bucket(tmp_path):
+@pytest.mark.parametrize("name", ["bridge", "bridge_oxe"])
+def test_bridge_from_the_open_x_bucket(tmp_path, name):
     features = in_parts(
         {
             "open_gripper": Tensor(np.bool_),
@@ -119,7 +120,7 @@ def test_bridge_from_the_open_x_bucket(tmp_path):
     )
     check(
         tmp_path,
-        "bridge",
+        name,
         features,
         {
             "observation/state": BRIDGE_STATE,

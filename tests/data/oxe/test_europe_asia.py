@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.fake_oxe import FILE, check, counting, in_one, in_parts, numbers
+from tests.fake_oxe import FILE, check, counting, in_one, in_parts, numbers, plain
 from vla_jax.data.write import Image, Text
 
 HALF = math.sqrt(0.5)
@@ -46,7 +46,10 @@ def test_taco_play_has_two_instructions(tmp_path):
             "observation/robot_obs": counting(2, 15),
             "observation/natural_language_instruction": ["pull the handle"] * 2,
             "observation/structured_language_instruction": ["open_drawer"] * 2,
+            "observation/depth_static": plain(2, 150, 200) / 1000,
+            "observation/depth_gripper": plain(2, 84, 84) / 100,
         },
+        depth={"primary": [0.3, 0.301], "wrist": [3, 3.01]},
         action=[[0, 1, 2, 3, 4, 5, 1], [100, 101, 102, 103, 104, 105, 0]],
         proprio=[[0, 1, 2, 3, 4, 5, 7], [100, 101, 102, 103, 104, 105, 107]],
         language=["pull the handle", "open drawer"],
@@ -247,4 +250,36 @@ def test_furniture_bench_turns_quaternions_into_angles(tmp_path):
         language=["assemble lamp"],
         hz=10,
         metadata_features=FILE | {"furniture": Text(), "initial_randomness": Text()},
+    )
+
+
+def test_rh20t_has_goals_in_the_frame_of_the_base(tmp_path):
+    observation = {
+        "tcp_base": numbers(6),
+        "gripper_width": numbers(),
+        "image_front": Image(8, 8),
+        "image_side_right": Image(8, 8),
+        "image_wrist": Image(8, 8),
+    }
+    features = in_one(7, observation, embedding=False)
+    features["action"] = {"tcp_base": numbers(6), "gripper": numbers()}
+    check(
+        tmp_path,
+        "rh20t",
+        features,
+        {
+            "action/tcp_base": counting(2, 6),
+            "action/gripper": np.array([1.0, 0]),
+            "observation/tcp_base": counting(2, 6) + 40,
+            "observation/gripper_width": np.array([0.1, 0.2]),
+            "language_instruction": ["press the switch"] * 2,
+        },
+        action=[[0, 1, 2, 3, 4, 5, 1], [100, 101, 102, 103, 104, 105, 0]],
+        proprio=[
+            [40, 41, 42, 43, 44, 45, 0.1],
+            [140, 141, 142, 143, 144, 145, 0.2],
+        ],
+        language=["press the switch"],
+        kinds="aaaaaag",
+        hz=10,
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.fake_oxe import FILE, check, counting, in_one, in_parts, numbers
+from tests.fake_oxe import FILE, check, counting, in_one, in_parts, numbers, plain
 from vla_jax.data.write import Image
 
 NATURAL = "observation/natural_language_instruction"
@@ -90,7 +90,10 @@ def test_nyu_franka_play(tmp_path):
             "action": action,
             "observation/state": counting(2, 13),
             "language_instruction": ["play with kitchen"] * 2,
+            "observation/depth": plain(2, 128, 128, 1, dtype=np.int32),
+            "observation/depth_additional_view": np.zeros((2, 128, 128, 1), np.int32),
         },
+        depth={"primary": [0.3, 0.301], "secondary": [0, 0]},
         action=[
             [7, 8, 9, 10, 11, 12, 0],
             [107, 108, 109, 110, 111, 112, 1],

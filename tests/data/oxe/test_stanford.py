@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.fake_oxe import FILE, check, counting, in_one, in_parts, numbers
+from tests.fake_oxe import FILE, check, counting, in_one, in_parts, numbers, plain
 from vla_jax.data.write import Image, Tensor
 
 
@@ -92,7 +92,9 @@ def test_stanford_kuka_multimodal(tmp_path):
             "observation/ee_position": counting(2, 3),
             "observation/ee_orientation": counting(2, 4) + 10,
             "language_instruction": ["insert the peg"] * 2,
+            "observation/depth_image": plain(2, 128, 128, 1) / 1000,
         },
+        depth={"primary": [0.3, 0.301]},
         action=[[0, 1, 2, 0, 0, 0, 0], [100, 101, 102, 0, 0, 0, 1]],
         proprio=[[0, 1, 2, 10, 11, 12, 13], [100, 101, 102, 110, 111, 112, 113]],
         language=["insert the peg"],
@@ -148,3 +150,44 @@ def test_robo_net_joins_columns_and_not_steps(tmp_path):
         hz=1,
         metadata_features=FILE,
     )
+
+
+def test_stanford_robocook_commands_the_width_that_follows(tmp_path):
+    turn = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])  # the camera's axes in the base
+    pose = np.eye(4, dtype=np.float32)
+    pose[:3, :3], pose[:3, 3] = turn, [1, 2, 3]
+    names = [f"extrinsics_{n}" for n in (1, 2, 3, 4)]
+    observation = {"state": numbers(7)}
+    observation |= {f"image_{n}": Image(256, 256) for n in (1, 2, 3, 4)}
+    observation |= {f"depth_{n}": numbers(256, 256) for n in (1, 2, 3, 4)}
+    state, action = counting(3, 7), counting(3, 7)
+    state[:, 6] = [0.08, 0.06, 0.02]
+    action[:, 6] = [-0.02, -0.04, 0]
+    index = check(
+        tmp_path,
+        "stanford_robocook_converted_externally_to_rlds",
+        in_one(7, observation),
+        {
+            "action": action,
+            "observation/state": state,
+            "observation/depth_1": plain(3, 256, 256),
+            "observation/depth_2": plain(3, 256, 256) + 5,
+            "language_instruction": ["pinch the dough"] * 3,
+        },
+        # The widths reached are 0.06 and 0.02 of 0.08 m; nothing follows the third.
+        action=[[0, 1, 2, 3, 4, 5, 0.75], [100, 101, 102, 103, 104, 105, 0.25]],
+        proprio=[
+            [0, 1, 2, 3, 4, 5, 0.08],
+            [100, 101, 102, 103, 104, 105, 0.06],
+        ],
+        language=["pinch the dough"],
+        hz=5,
+        depth={"primary": [0.3, 0.301], "secondary": [0.305, 0.306]},
+        metadata_features=FILE | {name: numbers(4, 4) for name in names},
+        metadata={name: pose for name in names},
+    )
+    expected = [[0, 1, 0, -2], [-1, 0, 0, 1], [0, 0, 1, -3], [0, 0, 0, 1]]
+    for camera in ("primary", "secondary"):
+        matrices = index.camera_matrices[camera]
+        np.testing.assert_allclose(matrices["extrinsics"], [expected] * 2, atol=1e-6)
+        assert "intrinsics" not in matrices

@@ -84,7 +84,10 @@ def convert(
     def encode(image: bytes | np.ndarray) -> bytes:
         return encode_picture(image, resize=resize, rotate=rotate)
 
-    _stage(layout, features, encode, files, num_threads, progress)
+    def change(depth: np.ndarray) -> np.ndarray:
+        return change_depth(depth, resize=resize, rotate=rotate)
+
+    _stage(layout, features, (encode, change), files, num_threads, progress)
     description = layout.description
     with RLDSWriter(
         out, name, features, _METADATA, version=VERSION, description=description
@@ -101,8 +104,13 @@ def step_features(layout: Layout, resize: tuple[int, int] | None) -> dict:
         f"image_{feature_name(camera)}": Image(*(resize or size))
         for camera, size in layout.image_size.items()
     }
+    depth = {
+        f"depth_{feature_name(camera)}": Image(*(resize or size), 1, "png", np.uint16)
+        for camera, size in layout.depth_size.items()
+    }
+    state = Tensor(np.float32, (layout.state_dim,))
     return {
-        "observation": {"state": Tensor(np.float32, (layout.state_dim,)), **images},
+        "observation": {"state": state, **images, **depth},
         "action": Tensor(np.float32, (len(layout.action),)),
         "language_instruction": Text(),
         "reward": Tensor(np.float32),
@@ -141,10 +149,28 @@ def encode_picture(
     return simplejpeg.encode_jpeg(image, quality=JPEG_QUALITY)
 
 
+def change_depth(
+    depth: np.ndarray, *, resize: tuple[int, int] | None, rotate: bool
+) -> np.ndarray:
+    """A depth image as it is to be stored, uint16 `[h, w, 1]` from `[h, w]`.
+
+    Sizes change by taking the nearest pixel: what is between two depths is neither.
+    """
+    if rotate:
+        depth = depth[::-1, ::-1]
+    if resize is not None:
+        rows, columns = (
+            ((np.arange(size) + 0.5) * have / size).astype(int)
+            for size, have in zip(resize, depth.shape, strict=True)
+        )
+        depth = depth[rows[:, None], columns]
+    return depth[..., None]
+
+
 def _stage(
     layout: Layout,
     features: dict,
-    encode: Callable[[bytes | np.ndarray], bytes],
+    changes: tuple[Callable, Callable],
     files: list[Path],
     num_threads: int,
     progress: bool,
@@ -152,7 +178,7 @@ def _stage(
     """Converts the episodes that have no file yet, each into its own."""
 
     def stage(number: int):
-        payload = _convert_episode(layout, layout.episodes[number], features, encode)
+        payload = _convert_episode(layout, layout.episodes[number], features, changes)
         temporary = files[number].with_suffix(".partial")
         temporary.write_bytes(payload)
         os.replace(temporary, files[number])
@@ -178,10 +204,10 @@ def _stage(
 
 
 def _convert_episode(
-    layout: Layout, key: EpisodeKey, features: dict, encode: Callable
+    layout: Layout, key: EpisodeKey, features: dict, changes: tuple[Callable, Callable]
 ) -> bytes:
     try:
-        steps = _steps(layout.read(key), encode)
+        steps = _steps(layout.read(key), *changes)
         place = str(dataclasses.replace(key, file=Path(key.file).name))
         return encode_episode(features, _METADATA, steps, {"source": place})
     except (ValueError, OSError, KeyError) as error:
@@ -191,7 +217,7 @@ def _convert_episode(
         raise ValueError(f"Episode {key} cannot be converted: {error}{hint}") from error
 
 
-def _steps(episode: SourceEpisode, encode: Callable) -> dict:
+def _steps(episode: SourceEpisode, encode: Callable, change: Callable) -> dict:
     """The steps of an episode as the writer takes them."""
     num_steps = len(episode.action)
     last = np.arange(num_steps) == num_steps - 1
@@ -199,8 +225,13 @@ def _steps(episode: SourceEpisode, encode: Callable) -> dict:
         f"image_{feature_name(camera)}": [encode(image) for image in images]
         for camera, images in episode.images.items()
     }
+    depth = {
+        f"depth_{feature_name(camera)}": [change(image) for image in images]
+        for camera, images in episode.depth.items()
+    }
+    state = np.asarray(episode.state, np.float32)
     return {
-        "observation": {"state": np.asarray(episode.state, np.float32), **images},
+        "observation": {"state": state, **images, **depth},
         "action": np.asarray(episode.action, np.float32),
         "language_instruction": list(episode.language),
         "reward": np.asarray(episode.reward, np.float32),
@@ -218,6 +249,7 @@ def _digest(layout: Layout, resize: tuple[int, int] | None, rotate: bool) -> str
         "files": _sizes(key.file for key in layout.episodes),
         "layout": [
             {camera: list(size) for camera, size in layout.image_size.items()},
+            {camera: list(size) for camera, size in layout.depth_size.items()},
             layout.state_dim,
             layout.action,
             layout.description,

@@ -39,6 +39,7 @@ class SourceEpisode:
         language: the instruction of each step.
         reward: f32 `[T]`.
         is_terminal: False where recording just stopped.
+        depth: camera to uint16 `[h, w]` arrays, millimetres, one by one.
     """
 
     images: Mapping[str, Iterable[bytes | np.ndarray]]
@@ -47,6 +48,7 @@ class SourceEpisode:
     language: Sequence[str]
     reward: np.ndarray
     is_terminal: bool
+    depth: Mapping[str, Iterable[np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Layout:
         control_hz: steps per second.
         read: reads one episode.
         settings: what else the episodes depend on; another value converts them anew.
+        depth_size: depth camera, by its name in the source, to height and width.
     """
 
     description: str
@@ -75,6 +78,7 @@ class Layout:
     control_hz: float
     read: Callable[[EpisodeKey], SourceEpisode]
     settings: tuple[str, ...] = ()
+    depth_size: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
 
 
 def standard_cameras(names: Iterable[str]) -> dict[str, str]:
@@ -88,6 +92,30 @@ def standard_cameras(names: Iterable[str]) -> dict[str, str]:
         wanted = ("wrist",) if _WRIST.search(name.lower()) else _STANDARD
         free = [role for role in wanted if role not in standard]
         standard[free[0] if free else name] = name
+    return standard
+
+
+def standard_depth(names: Iterable[str], cameras: Mapping[str, str]) -> dict[str, str]:
+    """Standard names for depth cameras: that of the color camera they belong to.
+
+    `top_depth` belongs to `top`. One that belongs to none is named like a camera.
+
+    Args:
+        names: of the depth cameras in the source.
+        cameras: what `standard_cameras` gives for the color cameras.
+    """
+    owners = {feature_name(own): standard for standard, own in cameras.items()}
+    standard: dict[str, str] = {}
+    lonely = []
+    for name in names:
+        bare = re.sub(r"_*depth_*", "_", feature_name(name)).strip("_")
+        owner = owners.get(bare)
+        if owner is None or owner in standard:
+            lonely.append(name)
+        else:
+            standard[owner] = name
+    for role, name in standard_cameras(lonely).items():
+        standard[role if role not in standard else feature_name(name)] = name
     return standard
 
 

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +23,13 @@ from vla_jax.data.convert.layout import (
     SourceEpisode,
     require_language,
 )
+from vla_jax.data.convert.lerobot_depth import (
+    PIXEL_FORMAT,
+    decode_depth_image,
+    is_depth,
+    read_codes,
+)
+from vla_jax.data.convert.video import read_frames
 
 _DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 _VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -42,11 +48,12 @@ def read_layout(
     Args:
         source: its folder, which holds `meta/info.json`.
         state: columns that make up the proprio; `observation.state` when empty.
-        cameras: features to convert; all images and videos but depth when empty.
+        cameras: features to convert, color or depth; all images and videos when empty.
         instruction: of every episode, whatever the data set says.
 
     Raises:
-        ValueError: for another version, or something that lacks.
+        ValueError: for another version, something that lacks, or a depth video whose
+            pixels mean nobody knows what.
     """
     root = Path(source).expanduser().resolve()
     info = _read_info(root)
@@ -54,9 +61,17 @@ def read_layout(
     images = [
         key
         for key, feature in features.items()
-        if feature.get("dtype") in ("image", "video") and not _is_depth(feature)
+        if feature.get("dtype") in ("image", "video")
     ]
-    images = _choose(cameras or images, features, "--cameras", images)
+    chosen = _choose(cameras or images, features, "--cameras", images)
+    images = [key for key in chosen if not is_depth(features[key])]
+    depths = {
+        key: read_codes(features[key], key)
+        if features[key]["dtype"] == "video"
+        else None
+        for key in chosen
+        if is_depth(features[key])
+    }
     numbers = [
         key
         for key, feature in features.items()
@@ -73,6 +88,7 @@ def read_layout(
         rows=rows,
         tasks={} if instruction else _read_tasks(root),
         cameras=tuple(images),
+        depths=depths,
         states=tuple(states),
         instruction=instruction,
     )
@@ -88,16 +104,17 @@ def read_layout(
         gripper=gripper,
         control_hz=float(info["fps"]),
         read=reader.read,
-        settings=(*images, *states, instruction or ""),
+        settings=(*images, *states, instruction or "", *map(str, depths.values())),
+        depth_size={key: _size(features[key], key, channels=1) for key in depths},
     )
 
 
 class _Reader:
     """Reads episodes; keeps the table that it read last."""
 
-    def __init__(self, root, info, rows, tasks, cameras, states, instruction):
+    def __init__(self, root, info, rows, tasks, cameras, depths, states, instruction):
         self._root, self._info, self._rows, self._tasks = root, info, rows, tasks
-        self._cameras, self._states = cameras, states
+        self._cameras, self._depths, self._states = cameras, depths, states
         self._instruction = instruction
         self._table = functools.lru_cache(1)(_read_table)
 
@@ -130,6 +147,7 @@ class _Reader:
             if reward
             else np.zeros(len(episode)),
             is_terminal=bool(episode["next.done"][-1].as_py()) if done else True,
+            depth={d: self._depth(d, row, episode, times) for d in self._depths},
         )
 
     def _language(self, episode: pa.Table, key: EpisodeKey) -> list[str]:
@@ -142,57 +160,32 @@ class _Reader:
 
     def _images(self, camera, row, episode, times) -> Iterator[bytes | np.ndarray]:
         if self._info["features"][camera]["dtype"] == "image":
-            for cell in episode[camera].to_pylist():
-                yield cell["bytes"] or (self._root / cell["path"]).read_bytes()
+            return self._cells(camera, episode)
+        return self._frames(camera, row, times, "rgb24")
+
+    def _depth(self, camera, row, episode, times) -> Iterator[np.ndarray]:
+        codes = self._depths[camera]
+        if codes is None:
+            feature = self._info["features"][camera]
+            for data in self._cells(camera, episode):
+                yield decode_depth_image(data, feature)
             return
+        for frame in self._frames(camera, row, times, PIXEL_FORMAT):
+            yield codes.millimetres(frame)
+
+    def _cells(self, camera: str, episode: pa.Table) -> Iterator[bytes]:
+        """Images that lie in the table itself, or beside it."""
+        for cell in episode[camera].to_pylist():
+            yield cell["bytes"] or (self._root / cell["path"]).read_bytes()
+
+    def _frames(self, camera, row, times, pixels: str) -> Iterator[np.ndarray]:
         path = self._root / self._info.get("video_path", _VIDEO_PATH).format(
             video_key=camera,
             chunk_index=row[f"videos/{camera}/chunk_index"],
             file_index=row[f"videos/{camera}/file_index"],
         )
         start = row[f"videos/{camera}/from_timestamp"]
-        yield from read_frames(path, start + times, 0.5 / self._info["fps"])
-
-
-def read_frames(
-    path: Path, times: np.ndarray, tolerance: float
-) -> Iterator[np.ndarray]:
-    """The frames of a video at some times.
-
-    Args:
-        path: the video.
-        times: f64 `[T]` in seconds, ascending.
-        tolerance: seconds that a frame may be off.
-
-    Yields:
-        uint8 `[h, w, 3]`, one per time.
-
-    Raises:
-        ValueError: when the video cannot be read, or has no frame at one of the times.
-    """
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            begin = max(float(times[0]) - tolerance, 0.0)
-            container.seek(int(begin / stream.time_base), stream=stream)
-            position = 0
-            for frame in container.decode(stream):
-                while position < len(times) and (
-                    abs(frame.time - times[position]) <= tolerance
-                ):
-                    yield frame.to_ndarray(format="rgb24")
-                    position += 1
-                if position == len(times):
-                    return
-                if frame.time > times[position] + tolerance:
-                    break
-    except (av.FFmpegError, IndexError, OSError) as error:
-        raise ValueError(f"the video {path} cannot be read: {error}") from error
-    raise ValueError(
-        f"the video {path} has no frame within {tolerance:.4f} s of "
-        f"{times[position]:.4f} s, where step {position} is to be"
-    )
+        return read_frames(path, start + times, 0.5 / self._info["fps"], pixels)
 
 
 def _read_info(root: Path) -> dict:
@@ -206,8 +199,7 @@ def _read_info(root: Path) -> dict:
     if not version.startswith("v3"):
         raise ValueError(
             f"{root} is of LeRobot's version {version}; this converter reads v3.0. "
-            "Bring it there with LeRobot's own script, "
-            "`python -m lerobot.datasets.v30.convert_dataset_v21_to_v30`."
+            + _upgrade(root, version)
         )
     missing = sorted({"fps", "features"} - set(info))
     if missing:
@@ -286,17 +278,36 @@ def _choose(wanted, features: Mapping, flag: str, choice: Sequence[str]) -> list
     return list(wanted)
 
 
-def _is_depth(feature: Mapping) -> bool:
-    info = feature.get("info") or feature.get("video_info") or {}
-    return bool(info.get("video.is_depth_map") or info.get("is_depth_map"))
+def _upgrade(root: Path, version: str) -> str:
+    """How to bring a data set to version 3, with LeRobot's own programs."""
+    arguments = (
+        f"--repo-id={root.parent.name}/{root.name} --root={root} --push-to-hub=false"
+    )
+    before = (
+        ""
+        if version.startswith("v2.1")
+        else "Bring it to v2.1 first, with `lerobot.datasets.v21."
+        "convert_dataset_v20_to_v21` of LeRobot 0.3.3. "
+    )
+    return (
+        f"{before}LeRobot's own program takes v2.1 there, in place. Since 0.5.1 it is "
+        f"`python -m lerobot.scripts.convert_dataset_v21_to_v30 {arguments}`; from "
+        "0.4.0 to 0.5.0 `lerobot.datasets.v30.convert_dataset_v21_to_v30` with --root "
+        f"the folder above, {root.parents[1]}."
+    )
 
 
-def _size(feature: Mapping, key: str) -> tuple[int, int]:
+def _size(feature: Mapping, key: str, channels: int = 3) -> tuple[int, int]:
     """Height and width; the names tell where the channels are, last unless said."""
     shape, names = list(feature["shape"]), list(feature.get("names") or [])
+    if len(shape) == 2 and channels == 1:
+        return tuple(shape)
     if len(shape) != 3:
-        raise ValueError(f"{key} has the shape {shape}; expected height, width, 3.")
-    first = names[:1] in (["channels"], ["channel"]) or (shape[0] == 3 != shape[2])
+        raise ValueError(
+            f"{key} has the shape {shape}; expected height, width, {channels}."
+        )
+    named = names[:1] in (["channels"], ["channel"])
+    first = named or (shape[0] in (1, 3) and shape[2] not in (1, 3))
     return tuple(shape[1:] if first else shape[:2])
 
 

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-from vla_jax.data.convert.layout import Layout, feature_name, standard_cameras
+from vla_jax.data.convert.layout import (
+    Layout,
+    feature_name,
+    standard_cameras,
+    standard_depth,
+)
 
 FILE_NAME = "my_dataset.py"
 VARIABLE = "DATASET"
@@ -34,7 +39,7 @@ def standardize(raw):
     name={name!r},
     cameras={{
 {cameras}    }},
-    action=(
+{depth}    action=(
 {action}    ),
     control_hz={control_hz!r},
     standardize=standardize,
@@ -65,6 +70,11 @@ def spec_source(layout: Layout, folder: Path, name: str) -> str:
         f'        {standard!r}: "steps/observation/image_{feature_name(camera)}",\n'
         for standard, camera in cameras.items()
     ]
+    depth = standard_depth(layout.depth_size, cameras)
+    depths = [
+        f'        {standard!r}: "steps/observation/depth_{feature_name(camera)}",\n'
+        for standard, camera in depth.items()
+    ]
     gripper = layout.gripper
     constants = _CONSTANTS.format(closed=gripper[0], open=gripper[1]) if gripper else ""
     text = _TEMPLATE.format(
@@ -77,6 +87,7 @@ def spec_source(layout: Layout, folder: Path, name: str) -> str:
         gripper=_GRIPPER if gripper else "",
         name=name,
         cameras="".join(entries),
+        depth="    depth={\n" + "".join(depths) + "    },\n" if depths else "",
         action="".join(f"        {kind!r},\n" for kind in layout.action),
         control_hz=layout.control_hz,
     )

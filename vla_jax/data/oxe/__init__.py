@@ -13,6 +13,7 @@ from vla_jax.data.oxe import (
     cmu,
     europe_asia,
     google,
+    navigation,
     nyu,
     stanford,
 )
@@ -29,6 +30,7 @@ DATASETS: dict[str, DatasetSpec] = {
         cmu,
         america,
         europe_asia,
+        navigation,
         benchmarks,
     )
     for spec in module.SPECS

@@ -1,4 +1,6 @@
-"""Open-X data sets from elsewhere in America: USC, UCSD, UIUC, RoboSet; DROID."""
+"""Open-X data sets from elsewhere in America: USC, UCSD, UIUC, ASU, RoboSet; DROID."""
+
+import dataclasses
 
 from vla_jax.data.oxe import gripper
 from vla_jax.data.oxe.cmu import GOAL_POSE
@@ -71,6 +73,26 @@ def standardize_roboset(raw: RawEpisode) -> dict:
     }
 
 
+def standardize_asu(raw: RawEpisode) -> dict:
+    """`action` is the pose of the next step and `action_delta` the way there.
+
+    So say its authors; the catalog's text, joint velocities and more of them than there
+    are numbers, was left over from an example. Proprio is the hand's pose and the
+    gripper.
+    """
+    return {
+        "proprio": columns(
+            raw.arrays["steps/ground_truth_states/EE"],
+            raw.arrays["steps/observation/state"][:, 6],
+        ),
+        "action": columns(
+            raw.arrays["steps/action_delta"][:, :6],
+            gripper.kept(raw.arrays["steps/action"][:, 6]),
+        ),
+        "language": instructions(raw, INSTRUCTION),
+    }
+
+
 def standardize_droid(raw: RawEpisode) -> dict:
     """DROID in the robot's frame: velocities of the hand, 0 is an open gripper."""
     return _droid(raw, "cartesian_velocity", "cartesian_position") | {
@@ -86,7 +108,7 @@ def standardize_droid_joints(raw: RawEpisode) -> dict:
 
 
 def standardize_tdroid(raw: RawEpisode) -> dict:
-    """T-DROID: as DROID, with one instruction."""
+    """T-DROID and `droid_wipe`: as DROID, with one instruction."""
     return _droid(raw, "cartesian_velocity", "cartesian_position") | {
         "language": instructions(raw, INSTRUCTION)
     }
@@ -125,6 +147,17 @@ _DROID_CAMERAS = {
     "secondary": "steps/observation/exterior_image_2_left",
     "wrist": "steps/observation/wrist_image_left",
 }
+_ROBOSET = DatasetSpec(
+    name="roboset",
+    cameras={
+        "primary": "steps/observation/image_left",
+        "secondary": "steps/observation/image_right",
+        "wrist": "steps/observation/image_wrist",
+    },
+    action=("absolute",) * 7 + ("gripper",),
+    control_hz=5.0,
+    standardize=standardize_roboset,
+)
 SPECS = (
     DatasetSpec(
         name="jaco_play",
@@ -164,16 +197,24 @@ SPECS = (
         control_hz=1.0,
         standardize=standardize_d3field,
     ),
+    _ROBOSET,
+    dataclasses.replace(_ROBOSET, name="robo_set"),
     DatasetSpec(
-        name="roboset",
+        name="asu_table_top_converted_externally_to_rlds",
+        cameras={"primary": "steps/observation/image"},
+        action=DELTA_POSE,
+        control_hz=12.5,
+        standardize=standardize_asu,
+    ),
+    DatasetSpec(
+        name="droid_wipe",
         cameras={
-            "primary": "steps/observation/image_left",
-            "secondary": "steps/observation/image_right",
-            "wrist": "steps/observation/image_wrist",
+            "primary": "steps/observation/exterior_image_2_left",
+            "wrist": "steps/observation/wrist_image_left",
         },
-        action=("absolute",) * 7 + ("gripper",),
-        control_hz=5.0,
-        standardize=standardize_roboset,
+        action=DELTA_POSE,
+        control_hz=15.0,
+        standardize=standardize_tdroid,
     ),
     DatasetSpec(
         name="droid",

@@ -1,4 +1,4 @@
-"""LIBERO and ManiSkill from simulation, and the ALOHA sets for fine-tuning."""
+"""LIBERO, ManiSkill and MuJoCo from simulation, and the ALOHA sets."""
 
 import numpy as np
 
@@ -61,6 +61,27 @@ def standardize_aloha_50hz(raw: RawEpisode) -> dict:
     return standardize_aloha(raw) | {"steps": np.arange(0, raw.num_steps, 5)}
 
 
+def standardize_mobile_aloha(raw: RawEpisode) -> dict:
+    """Mobile ALOHA: the two velocities of its base stand before the right gripper.
+
+    Only the last dimension can be a gripper. As `standardize_aloha_50hz` otherwise.
+    """
+    action = raw.arrays["steps/action"]
+    return standardize_aloha_50hz(raw) | {
+        "action": columns(action[:, :13], action[:, 14:16], action[:, 13])
+    }
+
+
+def standardize_mujoco_manip(raw: RawEpisode) -> dict:
+    """A simulated gripper whose command goes from 0, open, to 255, closed."""
+    action = raw.arrays["steps/action"]
+    return {
+        "proprio": raw.arrays["steps/observation/proprio"],
+        "action": columns(action[:, :6], gripper.opening(action[:, 6] / 255)),
+        "language": instructions(raw, INSTRUCTION),
+    }
+
+
 def _libero(suite: str) -> DatasetSpec:
     return DatasetSpec(
         name=f"libero_{suite}_no_noops",
@@ -103,6 +124,20 @@ def _aloha_50hz(name: str) -> DatasetSpec:
     )
 
 
+def _mobile_aloha(name: str) -> DatasetSpec:
+    return DatasetSpec(
+        name=name,
+        cameras={
+            "primary": "steps/observation/cam_high",
+            "wrist": "steps/observation/cam_right_wrist",
+            "wrist_left": "steps/observation/cam_left_wrist",
+        },
+        action=("absolute",) * 13 + ("relative",) * 2 + ("gripper",),
+        control_hz=10.0,
+        standardize=standardize_mobile_aloha,
+    )
+
+
 SPECS = (
     *map(_libero, ("spatial", "object", "goal", "10")),
     DatasetSpec(
@@ -130,4 +165,12 @@ SPECS = (
         ),
     ),
     *map(_aloha_50hz, ("aloha_static_dataset", "aloha_dagger_dataset")),
+    *map(_mobile_aloha, ("aloha_mobile", "aloha_mobile_dataset")),
+    DatasetSpec(
+        name="mujoco_manip",
+        cameras={"primary": "steps/observation/image"},
+        action=DELTA_POSE,
+        control_hz=5.0,
+        standardize=standardize_mujoco_manip,
+    ),
 )

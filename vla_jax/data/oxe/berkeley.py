@@ -118,6 +118,20 @@ def standardize_fmb(raw: RawEpisode) -> dict:
     }
 
 
+def standardize_ppgm(raw: RawEpisode) -> dict:
+    """Displacements as recorded; the gripper as Bridge's."""
+    arrays = raw.arrays
+    action = arrays["steps/action"]
+    return {
+        "proprio": columns(
+            arrays["steps/observation/cartesian_position"][:, :6],
+            arrays["steps/observation/gripper_position"][:, -1:],
+        ),
+        "action": columns(action[:, :6], gripper.binarized(action[:, -1])),
+        "language": instructions(raw, INSTRUCTION),
+    }
+
+
 def _bridge(state: np.ndarray, opened: np.ndarray, first: int) -> dict:
     motion = reached_motion(state[:, :6], angles=_ANGLES)
     return {
@@ -137,6 +151,13 @@ _BRIDGE = DatasetSpec(
     control_hz=5.0,
     standardize=standardize_bridge,
 )
+_BRIDGE_OXE = DatasetSpec(
+    name="bridge",
+    cameras={"primary": "steps/observation/image"},
+    action=DELTA_POSE,
+    control_hz=5.0,
+    standardize=standardize_bridge_oxe,
+)
 _FMB = DatasetSpec(
     name="fmb_dataset",
     cameras={
@@ -144,6 +165,13 @@ _FMB = DatasetSpec(
         "secondary": "steps/observation/image_side_2",
         "wrist": "steps/observation/image_wrist_1",
     },
+    # Counts of RealSense cameras, whose unit is a millimetre unless changed.
+    depth={
+        "primary": "steps/observation/image_side_1_depth",
+        "secondary": "steps/observation/image_side_2_depth",
+        "wrist": "steps/observation/image_wrist_1_depth",
+    },
+    depth_scale={"primary": 0.001, "secondary": 0.001, "wrist": 0.001},
     action=DELTA_POSE,
     control_hz=10.0,
     standardize=standardize_fmb,
@@ -151,13 +179,8 @@ _FMB = DatasetSpec(
 SPECS = (
     _BRIDGE,
     dataclasses.replace(_BRIDGE, name="bridge_dataset"),
-    DatasetSpec(
-        name="bridge",
-        cameras={"primary": "steps/observation/image"},
-        action=DELTA_POSE,
-        control_hz=5.0,
-        standardize=standardize_bridge_oxe,
-    ),
+    _BRIDGE_OXE,
+    dataclasses.replace(_BRIDGE_OXE, name="bridge_oxe"),
     DatasetSpec(
         name="berkeley_cable_routing",
         cameras={
@@ -206,4 +229,15 @@ SPECS = (
     ),
     _FMB,
     dataclasses.replace(_FMB, name="fmb"),
+    # No public source names their images: a spec of one's own adds `cameras`.
+    *(
+        DatasetSpec(
+            name=name,
+            cameras={},
+            action=DELTA_POSE,
+            control_hz=5.0,
+            standardize=standardize_ppgm,
+        )
+        for name in ("ppgm", "ppgm_static", "ppgm_wrist")
+    ),
 )

@@ -1,4 +1,4 @@
-"""Open-X data sets from Europe and Asia: TACO, DLR, Imperial, Tokyo, KAIST, Yonsei."""
+"""Open-X data sets from Europe and Asia: TACO, DLR, Tokyo, KAIST, Yonsei, Shanghai."""
 
 from vla_jax.data.oxe import gripper
 from vla_jax.data.oxe.cmu import GOAL_POSE
@@ -114,6 +114,22 @@ def standardize_furniture_bench(raw: RawEpisode) -> dict:
     }
 
 
+def standardize_rh20t(raw: RawEpisode) -> dict:
+    """RH20T as octo reads it: goals of the hand in the frame of the robot's base."""
+    arrays = raw.arrays
+    return {
+        "proprio": columns(
+            arrays["steps/observation/tcp_base"],
+            arrays["steps/observation/gripper_width"],
+        ),
+        "action": columns(
+            arrays["steps/action/tcp_base"],
+            gripper.kept(arrays["steps/action/gripper"]),
+        ),
+        "language": instructions(raw, INSTRUCTION),
+    }
+
+
 def _one_camera(name: str, standardize, control_hz: float, **more) -> DatasetSpec:
     cameras = {"primary": "steps/observation/image", **more}
     return DatasetSpec(name, cameras, DELTA_POSE, control_hz, standardize)
@@ -122,10 +138,26 @@ def _one_camera(name: str, standardize, control_hz: float, **more) -> DatasetSpe
 _WRIST = "steps/observation/wrist_image"
 SPECS = (
     DatasetSpec(
+        name="rh20t",
+        cameras={
+            "primary": "steps/observation/image_front",
+            "secondary": "steps/observation/image_side_right",
+            "wrist": "steps/observation/image_wrist",
+        },
+        action=GOAL_POSE,
+        control_hz=10.0,
+        standardize=standardize_rh20t,
+    ),
+    DatasetSpec(
         name="taco_play",
         cameras={
             "primary": "steps/observation/rgb_static",
             "wrist": "steps/observation/rgb_gripper",
+        },
+        # Taken to be metres, as in CALVIN, whose recorder the laboratory uses.
+        depth={
+            "primary": "steps/observation/depth_static",
+            "wrist": "steps/observation/depth_gripper",
         },
         action=DELTA_POSE,
         control_hz=15.0,

@@ -57,6 +57,21 @@ def pose_matrix(pose: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.array(rows), -1, 0)
 
 
+def inverse_pose(pose: np.ndarray) -> np.ndarray:
+    """The inverse `[4, 4]` of a rotation and a translation, its last row exact."""
+    inverse = np.eye(4)
+    inverse[:3, :3] = pose[:3, :3].T
+    inverse[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
+    return inverse
+
+
+def rotated(vectors: np.ndarray, yaw: np.ndarray) -> np.ndarray:
+    """Vectors `[T, 2]` of the world in the frames of robots that face `yaw [T]`."""
+    cosine, sine = np.cos(yaw), np.sin(yaw)
+    x, y = vectors.T
+    return np.stack([cosine * x + sine * y, cosine * y - sine * x], axis=1)
+
+
 def columns(*parts) -> np.ndarray:
     """Joins `[T]` and `[T, d]` arrays to one float32 `[T, sum of d]`."""
     arrays = [np.asarray(part, np.float32) for part in parts]

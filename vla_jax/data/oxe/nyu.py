@@ -70,6 +70,12 @@ SPECS = (
             "primary": "steps/observation/image",
             "secondary": "steps/observation/image_additional_view",
         },
+        # Integers of RealSense cameras, whose unit is a millimetre unless changed.
+        depth={
+            "primary": "steps/observation/depth",
+            "secondary": "steps/observation/depth_additional_view",
+        },
+        depth_scale={"primary": 0.001, "secondary": 0.001},
         action=DELTA_POSE,
         control_hz=3.0,
         standardize=standardize_franka_play,

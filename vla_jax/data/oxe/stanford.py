@@ -1,9 +1,9 @@
-"""Open-X data sets from Stanford: RoboTurk, HYDRA, Kuka, MaskViT; RoboNet."""
+"""Open-X data sets from Stanford: RoboTurk, HYDRA, Kuka, MaskViT, RoboCook; RoboNet."""
 
 from vla_jax.data.oxe import gripper
 from vla_jax.data.oxe.google import DELTA_POSE
 from vla_jax.data.oxe.language import INSTRUCTION, NATURAL, instructions
-from vla_jax.data.oxe.motion import columns, zeros
+from vla_jax.data.oxe.motion import columns, goal_known, inverse_pose, zeros
 from vla_jax.data.rlds import RawEpisode
 from vla_jax.data.spec import DatasetSpec
 
@@ -71,6 +71,32 @@ def standardize_robo_net(raw: RawEpisode) -> dict:
     }
 
 
+def standardize_robocook(raw: RawEpisode) -> dict:
+    """Actions are what the hand did until the next frame, and so is the gripper.
+
+    Its command is the width, in metres, that the fingers have in the next frame, as a
+    share of what a Franka hand can open. Nothing follows the last frame: it is left
+    out. Camera poses in the frame of the robot turn into extrinsics.
+    """
+    action = raw.arrays["steps/action"]
+    state = raw.arrays["steps/observation/state"]
+    width = state[:, 6] + action[:, 6]
+    poses = {
+        camera: raw.metadata[f"episode_metadata/extrinsics_{number}"]
+        for camera, number in (("primary", 1), ("secondary", 2))
+    }
+    return {
+        "proprio": state,
+        "action": columns(action[:, :6], gripper.kept(width / _FRANKA_STROKE)),
+        "language": instructions(raw, INSTRUCTION),
+        "camera": {
+            camera: {"extrinsics": inverse_pose(pose)} for camera, pose in poses.items()
+        },
+        "steps": goal_known(raw.num_steps),
+    }
+
+
+_FRANKA_STROKE = 0.08  # metres between the open fingers of a Franka hand
 SPECS = (
     DatasetSpec(
         name="roboturk",
@@ -92,6 +118,8 @@ SPECS = (
     DatasetSpec(
         name="stanford_kuka_multimodal_dataset_converted_externally_to_rlds",
         cameras={"primary": "steps/observation/image"},
+        # Metres: its authors take what is 2 or more away to be missing.
+        depth={"primary": "steps/observation/depth_image"},
         action=DELTA_POSE,
         control_hz=20.0,
         standardize=standardize_kuka_multimodal,
@@ -112,5 +140,20 @@ SPECS = (
         action=DELTA_POSE,
         control_hz=1.0,
         standardize=standardize_robo_net,
+    ),
+    DatasetSpec(
+        name="stanford_robocook_converted_externally_to_rlds",
+        cameras={
+            "primary": "steps/observation/image_1",
+            "secondary": "steps/observation/image_2",
+        },
+        depth={
+            "primary": "steps/observation/depth_1",
+            "secondary": "steps/observation/depth_2",
+        },
+        depth_scale={"primary": 0.001, "secondary": 0.001},
+        action=DELTA_POSE,
+        control_hz=5.0,
+        standardize=standardize_robocook,
     ),
 )

@@ -1,0 +1,122 @@
+r"""AnchorRefine and its ablations on ten Meta-World tasks, on two CPU cores.
+
+    python launch/collect.py --out=runs/ten/data --episodes=40 --image_size=96 \
+        --primary=topview --action_noise=0.3 --tasks=assembly,basketball,box-close,\
+    door-open,drawer-open,hammer,peg-insert-side,pick-place,shelf-place,sweep-into
+    python launch/train.py --config=configs/anchorrefine.py:flow --workdir=runs/ten/flow
+
+The argument is a list of words: a profile (regression by default), at most one of
+`ABLATIONS`, and `debug`, such as `regression,explicit`. What the first phase saved last
+is the base policy: `launch/evaluate.py --step=2000`.
+"""
+
+from ml_collections import ConfigDict
+
+CHUNK, ACTION_DIM, GRIPPER = 16, 4, (3,)
+PROFILES = ("regression", "flow", "diffusion")
+# Table 2 of the paper, as fields of the head. "deeper" has one phase and the
+# parameters of both.
+ABLATIONS = dict(
+    no_gripper=dict(gripper_target=None),
+    naive_gripper=dict(gripper_target="difference"),
+    not_detached=dict(detach=False),
+    explicit=dict(explicit=True),
+    direct=dict(target="action"),
+    deeper=dict(),
+)
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The config that the words of `arg` describe."""
+    words = [word for word in arg.split(",") if word]
+    chosen = [[w for w in words if w in part] for part in (PROFILES, ABLATIONS)]
+    known = (*PROFILES, *ABLATIONS, "debug")
+    if not set(words) <= set(known) or max(map(len, chosen)) > 1:
+        raise ValueError(f"Unknown variant {arg!r}; choose words of {known}.")
+    debug, (profile, ablation) = "debug" in words, map("".join, chosen)
+    profile = profile or "regression"
+    width, anchor_steps, refine_steps = (16, 2, 2) if debug else (128, 2000, 800)
+    head = dict(
+        name="hierarchical",
+        anchor=part(profile, width),
+        refine=part(profile, width, refine=True),
+        scale_residual=profile != "regression",
+        **ABLATIONS.get(ablation, {}),
+    )
+    added = ["head/refine"]
+    added += ["head/anchor_tokens"] if ablation == "explicit" else []
+    added += ["residual_scale"] if profile != "regression" else []
+    anchor = dict(steps=anchor_steps, loss_weights=dict(refine=0.0), freeze=added)
+    rest = f"(?!{'|'.join(added)}).*"
+    refine = dict(steps=refine_steps, loss_weights=dict(anchor=0.0), from_average=True)
+    refine |= dict(freeze=[rest] * (ablation != "not_detached"))
+    refine |= dict(optimizer=dict(learning_rate=3e-4))
+    phases = (dict(name="anchor", **anchor), dict(name="refine", **refine))
+    if ablation == "deeper":
+        head = part(profile, width, num_layers=4)
+        phases = (dict(name="anchor", steps=anchor_steps + refine_steps),)
+    cameras = ("primary", "wrist")
+    widths = (8, 8, 8) if debug else (32, 64, 64)
+    encoder = dict(name="conv", patch=4, widths=widths, strides=(2, 1))
+    tokens = dict(name="flat", level="stage2", width=width)
+    text = dict(name="text_transformer", vocab_size=2048, num_layers=0)
+    scaling = "min_max" if profile == "diffusion" else "mean_std"
+    config = dict(
+        seed=0,
+        data=dict(
+            datasets=(dict(path="runs/ten/data/metaworld/1.0.0", spec="metaworld"),),
+            cameras=cameras,
+            image_size=(96, 96),
+            window=1,
+            chunk=CHUNK,
+            normalization=dict(action=scaling, proprio="mean_std"),
+            text=dict(length=16, model=""),
+            batch_size=4 if debug else 32,
+            num_threads=2,
+            prefetch=4,
+        ),
+        model=dict(
+            name="policy",
+            image={camera: dict(encoder) for camera in cameras},
+            tokens={camera: dict(tokens) for camera in cameras},
+            text=dict(**text, width=width),
+            trunk=dict(name="blockwise", **sizes(width, 1 if debug else 2)),
+            head=head,
+        ),
+        optimizer=dict(
+            learning_rate=1e-3,
+            warmup_steps=2 if debug else 100,
+            final_scale=0.01,
+            weight_decay=1e-4,
+        ),
+        train=dict(
+            phases=phases,
+            save_every=1 if debug else 500,
+            eval_every=2 if debug else 400,
+            ema_decay=0.995,
+            augment=dict(shift=2, brightness=0.05, contrast=0.1),
+        ),
+        evaluation=dict(primary="topview", horizon=150, execute=8),
+    )
+    return ConfigDict(config)
+
+
+def part(profile: str, width: int, *, refine: bool = False, num_layers: int = 2):
+    """The anchor's head of a profile, or its refinement, which starts at zero."""
+    shared = dict(chunk=CHUNK, action_dim=ACTION_DIM, gripper_dims=GRIPPER)
+    if profile == "regression":
+        decoder = dict(name="query_decoder", chunk=CHUNK, **sizes(width, num_layers))
+        fields = dict(element_loss="smooth_l1", zero_init=refine)
+        return dict(name="regression", decoder=decoder, **fields, **shared)
+    periods = dict(min_period=4e-3, max_period=4.0) if profile == "flow" else {}
+    time = dict(name="sinusoidal", width=width, **periods)
+    network = dict(chunk=CHUNK, action_dim=ACTION_DIM, **sizes(width, num_layers))
+    fields = dict(denoiser=dict(name="dit", time=time, **network))
+    fields |= dict(prediction="sample") if refine else {}
+    if profile == "diffusion":
+        fields |= dict(sampler="ddim", num_steps=10, clip=5.0 if refine else 1.0)
+    return dict(name=profile, **fields, **shared)
+
+
+def sizes(width: int, num_layers: int) -> dict:
+    return dict(width=width, num_layers=num_layers, num_heads=4, mlp_width=4 * width)

@@ -1,0 +1,1 @@
+"""Pictures of what a trained policy looks at and does, over recorded episodes."""
