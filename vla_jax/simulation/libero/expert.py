@@ -10,7 +10,15 @@ from collections.abc import Iterator
 import mujoco
 import numpy as np
 
-from vla_jax.simulation.libero.grasp import Grasp, leaning, plan_grasp, turned
+from vla_jax.simulation.libero.grasp import (
+    Grasp,
+    comfortable,
+    leaning,
+    plan_grasp,
+    room,
+    tilted,
+    turned,
+)
 from vla_jax.simulation.libero.scene import Scene
 
 # What must be open or on comes first, what must be shut in the end comes last.
@@ -24,7 +32,12 @@ _OVER = 0.06  # metres over the place where it is put that an object is carried
 _ATTEMPTS = 3  # grasps of one object before it is given up
 _LIFTED = 0.05  # metres that a grasped object rises with the hand
 _LEAN = np.deg2rad(80)  # of the hand towards a drawer, from the vertical
-_DRAWER = 0.2  # metres that a drawer is pulled
+_PUSH_TILT = np.deg2rad(30)
+_SHARED = 0.65  # of half a region, where the outer of several objects go
+_ROOM = 0.03  # metres between what is put down and what stands around
+_DRAWER = 0.2  # metres that a drawer is pulled; its stop comes before
+_GAP = 0.13  # metres that it is pulled for something to be put in
+_DRAWER_LENGTH = 0.2  # metres inside, and what of the front hides of it
 _KNOB = 1.0  # radians that a knob is turned
 _UP = np.array([0.0, 0.0, 1.0])
 
@@ -52,48 +65,56 @@ class Expert:
         return np.r_[move, self._gripper].astype(np.float32)
 
     def _play(self) -> Iterator[np.ndarray]:
-        scene = self._scene
-        goals = sorted(scene.goals, key=lambda goal: ORDER.index(goal[0]))
-        for kind, *names in goals:
-            drawer = scene.drawer(names[-1])
-            if kind in ("turnon", "turnoff"):
-                yield from self._turn_knob(names[0], on=kind == "turnon")
-            elif kind == "open":
-                yield from self._pull(drawer)
-            elif kind == "close":
-                yield from self._push(drawer)
-            else:
-                if drawer is not None and scene.opening(drawer) < _DRAWER / 2:
-                    yield from self._pull(drawer)
-                yield from self._pick_and_place(*names)
+        """Every part of the goal in turn, and again what is not fulfilled after that."""
+        goals = sorted(self._scene.goals, key=lambda goal: ORDER.index(goal[0]))
+        while not self._scene.fulfilled(goals):
+            for goal in goals:
+                if not self._scene.fulfilled([goal]):
+                    yield from self._pursue(*goal)
+        yield from self._move(self._home, turned(0.0), tolerance=0.05)
+
+    def _pursue(self, kind: str, *names: str) -> Iterator[np.ndarray]:
+        drawer = self._scene.drawer(names[-1])
+        if kind in ("turnon", "turnoff"):
+            yield from self._turn_knob(names[0], on=kind == "turnon")
+        elif kind == "open":
+            yield from self._pull(drawer, _DRAWER)
+        elif kind == "close":
+            yield from self._push(drawer)
+        else:
+            if drawer is not None and self._scene.opening(drawer) < 0.8 * _GAP:
+                yield from self._pull(drawer, _GAP)
+            yield from self._pick_and_place(*names)
 
     # Skills. Each yields moves [6]: displacement and turn, -1 to 1.
 
     def _pick_and_place(self, name: str, target: str) -> Iterator[np.ndarray]:
+        scene = self._scene
         for attempt in range(_ATTEMPTS):
-            before = self._scene.shape(name).bottom
-            grasp = plan_grasp(
-                self._scene.shape(name), self._scene.obstacles(name), attempt
-            )
+            body, obstacles = scene.shape(name), scene.obstacles(name)
+            goal, height = self._resting_place(name, target)
+            shift = np.r_[goal[:2] - body.center[:2], height - body.bottom]
+            grasp = plan_grasp(body, obstacles, attempt, shift)
             yield from self._pick(grasp)
-            if self._scene.shape(name).bottom > before + _LIFTED:
-                break
-            yield from self._release(_UP)
-        yield from self._place(name, target, grasp.rotation)
+            if scene.shape(name).bottom > body.bottom + _LIFTED:
+                yield from self._place(name, target, grasp.rotation)
+                return
+            yield from self._release(-grasp.rotation[:, 2])
 
     def _pick(self, grasp: Grasp) -> Iterator[np.ndarray]:
-        above = grasp.position + _CLEARANCE * _UP
+        back = -grasp.rotation[:, 2]
+        above = grasp.position + _CLEARANCE * back
         yield from self._move(above, grasp.rotation, tolerance=0.015)
         yield from self._move(grasp.position, grasp.rotation, tolerance=0.004, steps=50)
         yield from self._close(grasp)
-        yield from self._move(above + 0.08 * _UP, grasp.rotation, tolerance=0.03)
+        yield from self._move(above + 0.08 * back, grasp.rotation, tolerance=0.03)
 
     def _place(
         self, name: str, target: str, rotation: np.ndarray
     ) -> Iterator[np.ndarray]:
         """Carries what is in the hand over the target, lowers it and lets go."""
         scene = self._scene
-        goal, height = self._resting_place(target)
+        goal, height = self._resting_place(name, target)
         offset = scene.shape(name).center - scene.hand
         below = scene.shape(name).bottom - scene.hand[2]
         high = max(height - below + _OVER, scene.hand[2])
@@ -106,9 +127,9 @@ class Expert:
         yield from self._move(hand, rotation, tolerance=0.006, steps=25)
         hand[2] = height - (scene.shape(name).bottom - scene.hand[2])
         yield from self._move(hand, rotation, tolerance=0.008, steps=40)
-        yield from self._release(_UP)
+        yield from self._release(-rotation[:, 2])
 
-    def _resting_place(self, target: str) -> tuple[np.ndarray, float]:
+    def _resting_place(self, name: str, target: str) -> tuple[np.ndarray, float]:
         """Where the center of an object shall go, and at what height its bottom."""
         scene = self._scene
         if scene.is_object(target):
@@ -118,10 +139,47 @@ class Expert:
         if scene.is_object(owner):
             body = scene.shape(owner)
             return body.center, body.top - 0.03
-        region = scene.site(target)
-        return region, region[2] + 0.015
+        region, half = scene.region(target)
+        height = region[2] + 0.015
+        drawer = scene.drawer(target)
+        if drawer is not None:
+            # The middle of what stands out of the cabinet.
+            _, out = scene.handle(drawer)
+            hidden = max(_DRAWER_LENGTH - scene.opening(drawer), 0)
+            return region + hidden / 2 * out, height
+        return self._free_place(name, target, height), height
 
-    def _pull(self, drawer: int) -> Iterator[np.ndarray]:
+    def _free_place(self, name: str, target: str, height: float) -> np.ndarray:
+        """The place in a region with most room for an object, near its middle.
+
+        Where several objects shall go, each gets its own part, side by side.
+        """
+        scene = self._scene
+        region, half = scene.region(target)
+        body = scene.shape(name)
+        obstacles = scene.obstacles(name, scene.owner(target))
+        corners = body.boxes.reshape(-1, 3) - np.r_[body.center[:2], body.bottom]
+        steps = np.linspace(-0.8, 0.8, 7)
+        places = [region + half * [x, y, 0] for x in steps for y in steps]
+        middle = region + self._part(name, target, half, corners)
+
+        def value(place):
+            free = room(corners + np.r_[place[:2], height], obstacles)
+            return min(free, _ROOM) - 0.1 * np.linalg.norm(place - middle)
+
+        return max(places, key=value)
+
+    def _part(self, name, target, half, corners) -> np.ndarray:
+        """From the middle of a region to an object's own part of it, metres, [3]."""
+        sharing = [goal[1] for goal in self._scene.goals if goal[2:] == [target]]
+        if len(sharing) < 2:
+            return np.zeros(3)
+        # Beside each other across their narrow side.
+        axis = np.argmin(np.ptp(corners[:, :2], axis=0))
+        part = np.linspace(-_SHARED, _SHARED, len(sharing))[sharing.index(name)]
+        return part * half * np.eye(3)[axis]
+
+    def _pull(self, drawer: int, distance: float) -> Iterator[np.ndarray]:
         """Opens a drawer by its handle, the hand leaning towards it."""
         handle, out = self._scene.handle(drawer)
         rotation = leaning(out, _LEAN, self._scene.hand_rotation)
@@ -133,7 +191,7 @@ class Expert:
         grasp = Grasp(handle + 0.005 * approach, rotation)
         yield from self._move(grasp.position, rotation, tolerance=0.006)
         yield from self._close(grasp)
-        yield from self._move(handle + _DRAWER * out, rotation, steps=40)
+        yield from self._move(handle + distance * out, rotation, steps=40)
         yield from self._release(out + _UP)
         # The way to what comes next leads over the open drawer.
         yield from self._move(self._home, turned(0.0), tolerance=0.05, steps=80)
@@ -141,7 +199,9 @@ class Expert:
     def _push(self, drawer: int) -> Iterator[np.ndarray]:
         """Shuts a drawer with closed fingers against its front."""
         handle, out = self._scene.handle(drawer)
-        rotation = turned(0.0)
+        # Its flat side to the cabinet, the wrist clear of the handles above.
+        flat = turned(comfortable(np.arctan2(out[1], out[0])))
+        rotation = tilted(flat, out, _PUSH_TILT)
         self._gripper = _CLOSED
         start = handle + 0.06 * out
         yield from self._move(start + 0.15 * _UP, rotation, tolerance=0.03, steps=80)
@@ -189,7 +249,8 @@ class Expert:
         """Opens the fingers and draws the hand back in a direction."""
         self._gripper = _OPEN
         for _ in range(8):
-            yield np.zeros(6)
+            # Never quite still: data sets leave out steps in which nothing is asked.
+            yield np.r_[0.05 * np.asarray(away), np.zeros(3)]
         goal = self._scene.hand + _CLEARANCE * np.asarray(away)
         rotation = self._scene.hand_rotation
         yield from self._move(goal, rotation, tolerance=0.02, steps=25)

@@ -12,6 +12,11 @@ _FINGER = 0.02  # metres that the tips of the fingers lie below their middle
 _REACH = 0.03  # metres below the top of an object at which a tall one is grasped
 _RIM_DEPTH = 0.015  # metres below its rim at which a bowl is grasped
 _ENOUGH_ROOM = 0.02  # metres between the hand and what stands around
+_TIGHT = 0.008  # metres of room below which the hand is tilted
+_TILTS = np.deg2rad([15, 30])
+# Where the wrist may tilt to: away from the base, the last joints reach their limits.
+_DIRECTIONS = np.array([[-1, 0, 0], [0, 1, 0], [0, -1, 0]], float)
+_UP = np.array([0.0, 0.0, 1.0])
 # Along the palm and upward from the hand's center, metres.
 _FINGER_POINTS = [(t, z) for t in (-0.01, 0.01) for z in (-0.018, 0.0, 0.03)]
 # The hand as it points straight down at the start: y and z turned around.
@@ -32,20 +37,34 @@ class Grasp:
     rotation: np.ndarray
 
 
-def plan_grasp(body: Shape, obstacles: Sequence[Shape], attempt: int) -> Grasp:
+def plan_grasp(
+    body: Shape, obstacles: Sequence[Shape], attempt: int, shift: np.ndarray
+) -> Grasp:
     """Across the narrow side where the object fits into the hand, else at its rim.
 
     Args:
         body: what is grasped.
-        obstacles: what the fingers should not meet.
+        obstacles: what the hand should not meet.
         attempt: how many grasps have failed; later ones reach for another place.
+        shift: from the place where it is taken to the one where it is put, metres, [3].
     """
     height = max(body.top - _REACH, body.bottom + _FINGER)
     yaw, width, middle = narrowest(body.slab(height - 0.012, height + 0.012))
     if width < _OPENING:
         lower = min(attempt * 0.01, max(height - body.bottom - _FINGER, 0))
         return Grasp(np.r_[middle, height - lower], turned(comfortable(yaw)))
-    return _rim_grasp(body, obstacles, attempt)
+    grasps = _rim_grasps(body)
+    values = [_value(grasp, obstacles, shift) for grasp in grasps]
+    if max(values) < _TIGHT:
+        grasps = [
+            Grasp(grasp.position, tilted(grasp.rotation, towards, tilt))
+            for tilt in _TILTS
+            for grasp in grasps
+            for towards in _DIRECTIONS
+        ]
+        values = [_value(grasp, obstacles, shift) for grasp in grasps]
+    order = np.argsort(-np.array(values), kind="stable")
+    return grasps[order[min(attempt * 3, len(order) - 1)]]
 
 
 def turned(yaw: float, rotation: np.ndarray = _DOWN) -> np.ndarray:
@@ -62,9 +81,8 @@ def leaning(out: np.ndarray, lean: float, present: np.ndarray) -> np.ndarray:
         lean: from straight down, radians.
         present: its rotation now; of the two ways to turn, the nearer is taken.
     """
-    up = np.array([0.0, 0.0, 1.0])
-    pointing = -np.sin(lean) * out - np.cos(lean) * up
-    level = np.cross(out, up)
+    pointing = -np.sin(lean) * out - np.cos(lean) * _UP
+    level = np.cross(out, _UP)
     rotations = [
         np.stack([x, np.cross(pointing, x), pointing], -1) for x in (level, -level)
     ]
@@ -79,33 +97,54 @@ def comfortable(yaw: float) -> float:
     return (yaw + np.pi / 4) % np.pi - np.pi / 4
 
 
-def _rim_grasp(body: Shape, obstacles: Sequence[Shape], attempt: int) -> Grasp:
-    """One finger inside a bowl and one outside, where there is most room."""
+def tilted(rotation: np.ndarray, towards: np.ndarray, angle: float) -> np.ndarray:
+    """A rotation of the hand, its wrist tilted `towards` a horizontal direction [3]."""
+    axis = np.cross(_UP, towards)
+    cross = np.cross(np.eye(3), axis)
+    turn = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return turn @ rotation
+
+
+def room(points: np.ndarray, obstacles: Sequence[Shape]) -> float:
+    """Metres from points `[m 3]` to what stands around, at most `_ENOUGH_ROOM`."""
+    return min((o.distance(points) for o in obstacles), default=_ENOUGH_ROOM)
+
+
+def hand_points(grasp: Grasp) -> np.ndarray:
+    """Points on the open fingers, the palm and the wrist of a hand, `[m 3]`."""
+    along, across, pointing = grasp.rotation.T
+    offsets = [(s * 0.046, t, z) for s in (-1, 1) for t, z in _FINGER_POINTS]
+    palm = np.linspace(-0.1, 0.1, 5)
+    offsets += [(s, t, z) for s in palm for t in (-0.03, 0.03) for z in (0.08, 0.13)]
+    hand = [s * across + t * along - z * pointing for s, t, z in offsets]
+    # The wrist reaches from above the hand towards the base of the robot.
+    wrist = [
+        np.array([x, y, 0]) - z * pointing
+        for x in (-0.13, -0.09, -0.05, 0.0, 0.04)
+        for y in (-0.06, 0.0, 0.06)
+        for z in (0.15, 0.2, 0.25)
+    ]
+    return grasp.position + np.array(hand + wrist)
+
+
+def _rim_grasps(body: Shape) -> list[Grasp]:
+    """One finger inside a bowl and one outside, at places all around."""
     center = body.center[:2]
     rim = body.slab(body.top - 0.012, body.top) - center
-    options = []
+    grasps = []
     for angle in np.deg2rad(np.arange(0, 360, 15)):
         out = np.array([np.cos(angle), np.sin(angle)])
         radius = float((rim @ out).max())
         # The fingers close along the radius.
         yaw = comfortable(angle - np.pi / 2)
         place = center + (radius - 0.009) * out
-        grasp = Grasp(np.r_[place, body.top - _RIM_DEPTH], turned(yaw))
-        room = min(
-            (obstacle.distance(_hand_points(grasp)) for obstacle in obstacles),
-            default=np.inf,
-        )
-        options.append((min(room, _ENOUGH_ROOM) - 0.002 * abs(yaw), grasp))
-    options.sort(key=lambda option: -option[0])
-    return options[min(attempt * 3, len(options) - 1)][1]
+        grasps.append(Grasp(np.r_[place, body.top - _RIM_DEPTH], turned(yaw)))
+    return grasps
 
 
-def _hand_points(grasp: Grasp) -> np.ndarray:
-    """Points on the open fingers and the palm of a hand about to close, `[m 3]`."""
-    along, across, _ = grasp.rotation.T
-    offsets = [(s * 0.046, t, z) for s in (-1, 1) for t, z in _FINGER_POINTS]
-    palm = np.linspace(-0.1, 0.1, 5)
-    offsets += [(s, t, 0.08) for s in palm for t in (-0.03, 0.03)]
-    return grasp.position + np.array(
-        [s * across + t * along + [0, 0, z] for s, t, z in offsets]
-    )
+def _value(grasp: Grasp, obstacles: Sequence[Shape], shift: np.ndarray) -> float:
+    """Room of the hand where it takes and where it puts, less the turn it needs."""
+    points = hand_points(grasp)
+    free = room(np.concatenate([points, points + shift]), obstacles)
+    turn = np.arctan2(grasp.rotation[1, 0], grasp.rotation[0, 0])
+    return min(free, _ENOUGH_ROOM) - 0.002 * abs(turn)

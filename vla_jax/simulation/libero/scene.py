@@ -21,6 +21,10 @@ class Scene:
         """The goal as predicates, such as `["on", "bowl_1", "plate_1"]`."""
         return self._simulator.parsed_problem["goal_state"]
 
+    def fulfilled(self, goals: list[list[str]]) -> bool:
+        """Whether LIBERO takes all of these parts of a goal as reached."""
+        return all(self._simulator._eval_predicate(goal) for goal in goals)
+
     @property
     def hand(self) -> np.ndarray:
         """The point between the fingers, metres, [3]."""
@@ -35,6 +39,12 @@ class Scene:
     def site(self, name: str) -> np.ndarray:
         """Position of a site, metres, [3]."""
         return self.data.site_xpos[self._id("SITE", name)].copy()
+
+    def region(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Middle of a region and half its extent along the world's axes, metres, [3]."""
+        site = self._id("SITE", name)
+        rotation = self.data.site_xmat[site].reshape(3, 3)
+        return self.site(name), np.abs(rotation) @ self.model.site_size[site]
 
     def shape(self, name: str) -> Shape:
         """The boxes of an object, a fixture or a part of one."""
@@ -79,14 +89,14 @@ class Scene:
         bar = body.centers[front > front.max() - _HANDLE / 2]
         return bar.mean(0), out
 
-    def obstacles(self, name: str) -> list[Shape]:
-        """Everything that stands around an object."""
+    def obstacles(self, *names: str) -> list[Shape]:
+        """Everything that stands around some objects."""
         simulator = self._simulator
         others = [*simulator.objects_dict, *simulator.fixtures_dict]
         return [
             self.shape(other)
             for other in others
-            if other != name and self._id("BODY", f"{other}_main") >= 0
+            if other not in names and self._id("BODY", f"{other}_main") >= 0
         ]
 
     def _id(self, kind: str, name: str) -> int:
