@@ -64,6 +64,8 @@ DEFAULT_HORIZON = 400  # steps, as in the published evaluation
 DEFAULT_IMAGE_SIZE = (480, 640)
 DEFAULT_CAMERAS = ("primary",)
 HAS_DEPTH = True
+FIXED_STARTS = 0
+GROUPS: dict[str, tuple[str, ...]] = {}
 
 
 class Aloha:
@@ -237,6 +239,12 @@ class Aloha:
         if self._depth:
             observation["depth"] = {c: self._renderers.depth(*v) for c, *v in views}
         return observation
+
+
+def dataset_name(tasks: Sequence[str]) -> str:
+    """What demonstrations of any tasks are called."""
+    del tasks
+    return "aloha"
 
 
 ENVIRONMENT = Aloha

@@ -12,13 +12,23 @@ objects settle.
 """
 
 import contextlib
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vla_jax.simulation.gl import ensure_gl
+from vla_jax.data.resize import resize
+from vla_jax.names import did_you_mean
 from vla_jax.simulation.libero import package
+from vla_jax.simulation.rendering import Renderers, choose_backend
 
-NUM_FIXED_STATES = 50
+DEFAULT_IMAGE_SIZE = 256
+DEFAULT_CAMERAS = ("primary", "wrist")
+HAS_DEPTH = False
+VARIANTS = ("none",)
+STAGES: Mapping[str, tuple[str, ...]] = {}
+FIXED_STARTS = 50
 SETTLE_STEPS = 10
 CONTROL_HZ = 20.0
 # Steps after which an attempt has failed, as OpenVLA's evaluation counts them
@@ -31,6 +41,8 @@ HORIZONS = {
     "libero_90": 400,
 }
 _CAMERAS = {"primary": "agentview", "wrist": "robot0_eye_in_hand"}
+# The size that published pictures are rendered in, whatever a policy makes of them.
+_RENDERED = (256, 256)
 _HOLD = np.array([0, 0, 0, 0, 0, 0, -1.0])
 
 
@@ -43,13 +55,19 @@ class Libero:
 
     proprio_dim = 8
     action_dim = 7
+    grippers = (6,)
+    control_hz = CONTROL_HZ
+    demonstration = None
+    stages = ()
+    objects = ()
 
     def __init__(
         self,
         task: str,
         *,
-        image_size: int | tuple[int, int] = 128,
-        cameras: tuple[str, ...] = ("primary", "wrist"),
+        image_size: int | tuple[int, int] = DEFAULT_IMAGE_SIZE,
+        cameras: tuple[str, ...] = DEFAULT_CAMERAS,
+        primary: str | None = None,
         horizon: int | None = None,
         cheap: bool = True,
     ):
@@ -58,49 +76,55 @@ class Libero:
         Args:
             task: LIBERO's name of the task; of any suite.
             image_size: of the pictures, in pixels: (height, width), or one for both.
-            cameras: which of "primary" (agentview) and "wrist" to render.
+                Smaller ones are reduced from 256 x 256, as training reduces them.
+            cameras: which of "primary" and "wrist" to render; may be empty.
+            primary: LIBERO's camera behind "primary"; None for "agentview".
             horizon: steps after which an attempt counts as failed; None for the
                 suite's entry of `HORIZONS`.
             cheap: without shadows and multisampling; off for published numbers.
 
         Raises:
-            ImportError: LIBERO is not installed.
-            FileNotFoundError: its assets are missing.
-            ValueError: an unknown task or camera.
+            RuntimeError: LIBERO is not installed, or its assets are missing.
+            ValueError: an unknown name (alternatives are listed) or a bad number.
         """
-        package.prepare()
+        if isinstance(image_size, int):
+            image_size = (image_size, image_size)
         for camera in cameras:
             if camera not in _CAMERAS:
                 raise ValueError(
-                    f"Unknown camera {camera!r}; libero has {sorted(_CAMERAS)}."
+                    f"Unknown camera '{camera}'; {did_you_mean(camera, _CAMERAS)}"
                 )
-        suite = suite_of(task)
-        if isinstance(image_size, int):
-            image_size = (image_size, image_size)
-        if cameras:
-            ensure_gl(install=True)
+        self.suite = package.suite_of(task)
+        self.horizon = HORIZONS[self.suite] if horizon is None else horizon
+        if self.horizon < 1 or min(image_size) < 1:
+            raise ValueError(
+                f"horizon is {horizon}, image_size {image_size}; expected at least 1."
+            )
+        package.prepare()
+        choose_backend(needed=bool(cameras))
         self.task = task
-        self.suite = suite
         self.cameras = tuple(cameras)
         self.image_size = tuple(image_size)
-        self.horizon = HORIZONS[suite] if horizon is None else horizon
-        self.control_hz = CONTROL_HZ
-        self._cheap = cheap
-        self._renderers: dict[tuple[int, int], object] = {}
-        files = package.root()
-        self._fixed = package.read_initial_states(
-            files / "init_files" / suite / f"{task}.pruned_init"
-        )
-        self.simulator = _make_simulator(files / "bddl_files" / suite / f"{task}.bddl")
-        self.instruction = instruction_of(task)
+        self.instruction = package.instruction_of(task)
         self.instructions = (self.instruction,)
+        self._fixed = package.read_initial_states(package.initial_states(task))
+        self.simulator = _make_simulator(package.bddl_file(task))
+        self._names = {**_CAMERAS, "primary": primary or _CAMERAS["primary"]}
+        known = self.simulator.sim.model.camera_names
+        if self._names["primary"] not in known:
+            raise ValueError(
+                f"Unknown primary camera '{primary}'; {did_you_mean(primary, known)}"
+            )
+        self._renderers = Renderers(
+            self.simulator.sim.model._model, cheap=cheap, hidden_groups=(0,)
+        )
         self._observed = None
         self._expert = None
 
     def reset(self, seed: int, *, render: bool = True) -> dict:
         """Starts the episode of `seed`; returns its first observation."""
         simulator = self.simulator
-        fixed = 0 <= seed < NUM_FIXED_STATES
+        fixed = 0 <= seed < FIXED_STARTS
         with _global_seed(0 if fixed else seed):
             _reset_until_placed(simulator)
         if fixed:
@@ -159,13 +183,15 @@ class Libero:
 
     def frame(self, size: int) -> np.ndarray:
         """A picture of the present state for people, uint8 [size, size, 3]."""
-        return self._picture("primary", (size, size))[:, ::-1]
+        return self._renderers.picture(self._data, self._names["primary"], (size, size))
 
     def close(self) -> None:
         """Frees the renderers; the next picture makes a new one."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers = {}
+        self._renderers.close()
+
+    @property
+    def _data(self):
+        return self.simulator.sim.data._data
 
     def _observation(self, render: bool) -> dict:
         from robosuite.utils.transform_utils import quat2axisangle
@@ -173,7 +199,7 @@ class Libero:
         seen = self._observed
         image = {}
         if render:
-            image = {c: self._picture(c, self.image_size) for c in self.cameras}
+            image = {c: self._picture(c) for c in self.cameras}
         proprio = np.concatenate(
             [
                 seen["robot0_eef_pos"],
@@ -181,22 +207,16 @@ class Libero:
                 seen["robot0_gripper_qpos"],
             ]
         )
-        return {"image": image, "proprio": proprio.astype(np.float32)}
+        return {
+            "image": image,
+            "proprio": proprio.astype(np.float32),
+            "joint_state": seen["robot0_joint_pos"].astype(np.float32),
+        }
 
-    def _picture(self, camera: str, size: tuple[int, int]) -> np.ndarray:
-        import mujoco
-
-        if size not in self._renderers:
-            self._renderers[size] = _make_renderer(
-                self.simulator.sim.model._model, size, self._cheap
-            )
-        renderer = self._renderers[size]
-        renderer.update_scene(
-            self.simulator.sim.data._data, camera=_CAMERAS[camera], scene_option=_seen()
-        )
-        if self._cheap:
-            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-        return published_view(renderer.render())
+    def _picture(self, camera: str) -> np.ndarray:
+        size = tuple(max(pair) for pair in zip(_RENDERED, self.image_size, strict=True))
+        upright = self._renderers.picture(self._data, self._names[camera], size)
+        return resize(published_view(upright), *self.image_size)
 
 
 def published_view(upright: np.ndarray) -> np.ndarray:
@@ -207,25 +227,31 @@ def published_view(upright: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(upright[:, ::-1])
 
 
-def suite_of(task: str) -> str:
-    """The suite that a task belongs to.
+def dataset_name(tasks: Sequence[str]) -> str:
+    """What demonstrations of tasks are called: as the published set of their suite.
 
     Raises:
-        ValueError: no suite has it.
+        ValueError: tasks of several suites, which are published apart.
     """
-    for suite, tasks in package.suites().items():
-        if task in tasks and suite in HORIZONS:
-            return suite
-    raise ValueError(f"Unknown libero task {task!r}.")
+    suites = sorted({package.suite_of(task) for task in tasks})
+    if len(suites) > 1:
+        raise ValueError(
+            f"Tasks of {', '.join(suites)} came; a data set holds one suite. Collect "
+            "them one after the other, for example with --tasks=libero_object."
+        )
+    return f"{suites[0]}_no_noops"
 
 
-def instruction_of(task: str) -> str:
-    """The published instruction of a task, which is its name without the scene."""
-    words = task.split("_")
-    if task[0].isupper():
-        last = max(i for i, word in enumerate(words) if word.startswith("SCENE"))
-        words = words[last + 1 :]
-    return " ".join(words)
+def __getattr__(name: str):
+    """Tables that stand in the package: read when asked for, and refused without it."""
+    if name == "GROUPS":
+        return package.suites()
+    if name == "TASKS":
+        return tuple(sorted(itertools.chain(*package.suites().values())))
+    if name == "INSTRUCTIONS":
+        tasks = __getattr__("TASKS")
+        return {task: (package.instruction_of(task),) for task in tasks}
+    raise AttributeError(name)
 
 
 @contextlib.contextmanager
@@ -241,9 +267,14 @@ def _global_seed(seed: int):
 
 def _make_simulator(bddl_file):
     """LIBERO's own environment, without cameras: pictures are rendered here."""
-    import robosuite
-    from libero.libero.envs import TASK_MAPPING
-    from libero.libero.envs.bddl_utils import get_problem_info
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # about a settings file that nobody needs
+    try:
+        import robosuite
+        from libero.libero.envs import TASK_MAPPING
+        from libero.libero.envs.bddl_utils import get_problem_info
+    finally:
+        logging.disable(before)
 
     problem = get_problem_info(str(bddl_file))["problem_name"]
     return TASK_MAPPING[problem](
@@ -280,22 +311,4 @@ def _reset_until_placed(simulator) -> None:
         return
 
 
-def _make_renderer(model, image_size: tuple[int, int], cheap: bool):
-    import mujoco
-
-    height, width = image_size
-    if cheap:
-        model.vis.quality.offsamples = 0
-        model.light_castshadow[:] = 0
-    model.vis.global_.offheight = max(height, 16)
-    model.vis.global_.offwidth = max(width, 16)
-    return mujoco.Renderer(model, height, width)
-
-
-def _seen():
-    """Visual shapes without collision shapes, as robosuite renders."""
-    import mujoco
-
-    option = mujoco.MjvOption()
-    option.geomgroup[0] = 0
-    return option
+ENVIRONMENT = Libero

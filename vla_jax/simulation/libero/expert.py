@@ -7,7 +7,6 @@ what noise on the executed action has done.
 
 from collections.abc import Iterator
 
-import mujoco
 import numpy as np
 
 from vla_jax.simulation.libero.grasp import (
@@ -39,6 +38,8 @@ _DRAWER = 0.2  # metres that a drawer is pulled; its stop comes before
 _GAP = 0.13  # metres that it is pulled for something to be put in
 _DRAWER_LENGTH = 0.2  # metres inside, and what of the front hides of it
 _KNOB = 1.0  # radians that a knob is turned
+_PATIENCE = 8  # steps that a hand may stand still before it gives up a movement
+_STILL = 0.002  # metres or radians
 _UP = np.array([0.0, 0.0, 1.0])
 
 
@@ -65,7 +66,7 @@ class Expert:
         return np.r_[move, self._gripper].astype(np.float32)
 
     def _play(self) -> Iterator[np.ndarray]:
-        """Every part of the goal in turn, and again what is not fulfilled after that."""
+        """Every part of the goal in turn, and again those that are not fulfilled."""
         goals = sorted(self._scene.goals, key=lambda goal: ORDER.index(goal[0]))
         while not self._scene.fulfilled(goals):
             for goal in goals:
@@ -96,7 +97,8 @@ class Expert:
             shift = np.r_[goal[:2] - body.center[:2], height - body.bottom]
             grasp = plan_grasp(body, obstacles, attempt, shift)
             yield from self._pick(grasp)
-            if scene.shape(name).bottom > body.bottom + _LIFTED:
+            # Not its bottom: a plate hangs from its rim.
+            if scene.shape(name).center[2] > body.center[2] + _LIFTED:
                 yield from self._place(name, target, grasp.rotation)
                 return
             yield from self._release(-grasp.rotation[:, 2])
@@ -139,7 +141,7 @@ class Expert:
         if scene.is_object(owner):
             body = scene.shape(owner)
             return body.center, body.top - 0.03
-        region, half = scene.region(target)
+        region = scene.site(target)
         height = region[2] + 0.015
         drawer = scene.drawer(target)
         if drawer is not None:
@@ -212,7 +214,7 @@ class Expert:
 
     def _turn_knob(self, name: str, *, on: bool) -> Iterator[np.ndarray]:
         """Takes a knob by its ridge and turns it."""
-        grasp = plan_grasp(self._scene.shape(f"{name}_button"), [], 0)
+        grasp = plan_grasp(self._scene.shape(f"{name}_button"), [], 0, np.zeros(3))
         above = grasp.position + _CLEARANCE * _UP
         yield from self._move(above, grasp.rotation, tolerance=0.015, steps=80)
         yield from self._move(grasp.position, grasp.rotation, tolerance=0.004, steps=50)
@@ -232,12 +234,18 @@ class Expert:
         tolerance: float = 0.01,
         steps: int = 60,
     ) -> Iterator[np.ndarray]:
-        """Moves the hand to a pose until it is near enough or time is up."""
+        """Moves the hand to a pose until it is there, stands still or time is up."""
+        errors = []
         for _ in range(steps):
             error = position - self._scene.hand
             turn = _turn(self._scene.hand_rotation, rotation)
             if np.linalg.norm(error) < tolerance and np.linalg.norm(turn) < 0.1:
                 return
+            errors.append(np.r_[error, turn])
+            if len(errors) > _PATIENCE and tolerance > 0:
+                progress = errors[-1] - errors[-1 - _PATIENCE]
+                if np.abs(progress).max() < _STILL:
+                    return
             yield np.clip(np.r_[error / _STEP, turn / _TURN], -1, 1)
 
     def _close(self, grasp: Grasp) -> Iterator[np.ndarray]:
@@ -266,7 +274,14 @@ def _reachable(scene: Scene, kind: str, names: list[str]) -> bool:
 
 def _turn(present: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Axis-angle vector [3], radians, from one rotation to another."""
-    quaternion, turn = np.empty(4), np.empty(3)
-    mujoco.mju_mat2Quat(quaternion, (wanted @ present.T).ravel())
-    mujoco.mju_quat2Vel(turn, quaternion, 1.0)
-    return turn
+    turn = wanted @ present.T
+    axis = np.array([turn[2, 1], turn[0, 2], turn[1, 0]])
+    axis -= [turn[1, 2], turn[2, 0], turn[0, 1]]
+    length = np.linalg.norm(axis)
+    angle = np.arctan2(length, np.trace(turn) - 1)
+    if length > 1e-6:
+        return angle * axis / length
+    if angle < 1:
+        return axis / 2
+    # Half a turn: the axis is what stays in place.
+    return np.pi * np.linalg.eigh(turn + turn.T)[1][:, -1]

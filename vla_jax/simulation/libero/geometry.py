@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import itertools
 
-import mujoco
 import numpy as np
 
 _CORNERS = np.array(list(itertools.product((-1, 1), repeat=3)), float)
@@ -80,6 +79,8 @@ def shape(model, data, body: int) -> Shape:
     Raises:
         ValueError: it has none.
     """
+    import mujoco
+
     members = {body}
     for child in range(body + 1, model.nbody):
         if model.body_parentid[child] in members:

@@ -138,7 +138,8 @@ def _rim_grasps(body: Shape) -> list[Grasp]:
         # The fingers close along the radius.
         yaw = comfortable(angle - np.pi / 2)
         place = center + (radius - 0.009) * out
-        grasps.append(Grasp(np.r_[place, body.top - _RIM_DEPTH], turned(yaw)))
+        height = max(body.top - _RIM_DEPTH, body.bottom + _FINGER / 2)
+        grasps.append(Grasp(np.r_[place, height], turned(yaw)))
     return grasps
 
 

@@ -5,6 +5,7 @@ neither may happen in a worker process. What is needed is read from the files in
 """
 
 import functools
+import importlib.metadata
 import importlib.util
 import os
 import pickle
@@ -14,10 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vla_jax.names import did_you_mean
+
+# Together they would pull in torch, wandb and more, which nothing here needs.
 _INSTALL = (
-    "pip install --no-deps hf-libero==0.1.4 robosuite==1.4.0 bddl==1.0.1 and "
-    "pip install 'vla_jax[libero]'"
+    "pip install 'vla_jax[libero]' && "
+    "pip install --no-deps hf-libero==0.1.4 robosuite==1.4.0 bddl==1.0.1"
 )
+_NEEDED = ("robosuite", "bddl", "cv2", "numba", "easydict", "future", "cloudpickle")
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
@@ -32,11 +37,11 @@ def root() -> Path:
     """The folder with `bddl_files`, `init_files` and `assets`.
 
     Raises:
-        ImportError: LIBERO is not installed; says how to install it.
+        RuntimeError: LIBERO is not installed; says how to install it.
     """
     spec = importlib.util.find_spec("libero")
     if spec is None or not spec.submodule_search_locations:
-        raise ImportError(f"LIBERO is not installed: {_INSTALL}")
+        raise RuntimeError(f"LIBERO is not installed; run `{_INSTALL}`.")
     return Path(next(iter(spec.submodule_search_locations))) / "libero"
 
 
@@ -46,15 +51,25 @@ def prepare() -> None:
     A configuration that the user has made is left as it is.
 
     Raises:
-        ImportError: LIBERO is not installed.
-        FileNotFoundError: its meshes and textures are missing; says how to get them.
+        RuntimeError: LIBERO is not installed, or its meshes and textures are
+            missing; says how to get them.
     """
     folder = root()
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RuntimeError(
+            f"LIBERO needs {', '.join(missing)}, not installed; run `{_INSTALL}`."
+        )
+    version = importlib.metadata.version("robosuite")
+    if not version.startswith("1.4."):
+        raise RuntimeError(
+            f"robosuite is {version}, LIBERO needs 1.4.0; run `{_INSTALL}`."
+        )
     if not any(path.is_dir() for path in _asset_folders()):
-        raise FileNotFoundError(
+        raise RuntimeError(
             f"LIBERO's meshes and textures are not in {folder / 'assets'}; the package "
-            "comes without them. Download them once (about 206 MB): pip install "
-            "huggingface_hub && python -m vla_jax.simulation.libero.package; or link "
+            "comes without them. Download them once (about 206 MB) with `pip install "
+            "huggingface_hub && python -m vla_jax.simulation.libero.package`, or link "
             "the folder libero/libero/assets of a copy of the LIBERO repository there."
         )
     _configure()
@@ -96,6 +111,38 @@ def suites() -> Mapping[str, tuple[str, ...]]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return {name: tuple(tasks) for name, tasks in module.libero_task_map.items()}
+
+
+def suite_of(task: str) -> str:
+    """The suite that a task belongs to.
+
+    Raises:
+        ValueError: no suite has it; similar names are listed.
+    """
+    for suite, tasks in suites().items():
+        if task in tasks:
+            return suite
+    known = [task for tasks in suites().values() for task in tasks]
+    raise ValueError(f"Unknown libero task '{task}'; {did_you_mean(task, known)}")
+
+
+def instruction_of(task: str) -> str:
+    """The published instruction of a task, which is its name without the scene."""
+    words = task.split("_")
+    if task[0].isupper():
+        last = max(i for i, word in enumerate(words) if word.startswith("SCENE"))
+        words = words[last + 1 :]
+    return " ".join(words)
+
+
+def bddl_file(task: str) -> Path:
+    """The file that describes scene and goal of a task."""
+    return root() / "bddl_files" / suite_of(task) / f"{task}.bddl"
+
+
+def initial_states(task: str) -> Path:
+    """The file with the fixed initial states of a task."""
+    return root() / "init_files" / suite_of(task) / f"{task}.pruned_init"
 
 
 def read_initial_states(path: Path) -> np.ndarray:

@@ -1,6 +1,5 @@
 """What a scripted expert may know of a LIBERO scene: true poses, shapes and joints."""
 
-import mujoco
 import numpy as np
 
 from vla_jax.simulation.libero.geometry import Shape, shape
@@ -41,7 +40,7 @@ class Scene:
         return self.data.site_xpos[self._id("SITE", name)].copy()
 
     def region(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Middle of a region and half its extent along the world's axes, metres, [3]."""
+        """Middle of a region and half its extent along the axes, metres, [3] each."""
         site = self._id("SITE", name)
         rotation = self.data.site_xmat[site].reshape(3, 3)
         return self.site(name), np.abs(rotation) @ self.model.site_size[site]
@@ -100,5 +99,7 @@ class Scene:
         ]
 
     def _id(self, kind: str, name: str) -> int:
+        import mujoco
+
         kind = getattr(mujoco.mjtObj, f"mjOBJ_{kind}")
         return mujoco.mj_name2id(self.model, kind, name)
