@@ -81,7 +81,12 @@ def main(argv: list[str]) -> None:
 def _evaluate() -> None:
     # Heavy imports wait: worker processes import this file again.
     from vla_jax.names import did_you_mean
-    from vla_jax.simulation.environment import check_tasks, list_tasks, list_variants
+    from vla_jax.simulation.environment import (
+        check_tasks,
+        list_tasks,
+        list_variants,
+        require_installed,
+    )
     from vla_jax.simulation.evaluation import (
         compare,
         format_comparison,
@@ -99,6 +104,7 @@ def _evaluate() -> None:
             f"{len(FLAGS.checkpoint)} checkpoints came; one is evaluated, two are "
             "compared."
         )
+    require_installed(FLAGS.env)
     tasks = FLAGS.tasks if FLAGS.tasks != ["all"] else list_tasks(FLAGS.env)
     tasks = check_tasks(FLAGS.env, tasks)
     if FLAGS.variant not in list_variants(FLAGS.env):

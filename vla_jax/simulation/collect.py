@@ -29,6 +29,7 @@ from vla_jax.simulation.environment import (
     dataset_name,
     fixed_starts,
     make_environment,
+    require_installed,
 )
 from vla_jax.simulation.gl import ensure_gl
 from vla_jax.simulation.plan import TaskPlan
@@ -69,6 +70,7 @@ def collect(
         ValueError: unknown tasks, or a folder collected with other settings.
         WorkerError: a worker failed or died; what was collected is kept.
     """
+    require_installed(recipe.environment)
     tasks = check_tasks(recipe.environment, tasks)
     if episodes < 1 or workers < 1 or not 0 <= val_fraction < 1:
         raise ValueError(
@@ -137,6 +139,7 @@ def rehearse(
         ValueError: unknown tasks, or too few fixed initial states.
         WorkerError: a worker failed or died.
     """
+    require_installed(recipe.environment)
     tasks = check_tasks(recipe.environment, tasks)
     if fixed and attempts > (known := fixed_starts(recipe.environment)):
         raise ValueError(

@@ -173,6 +173,14 @@ def dimensions(name: str) -> tuple[int, int]:
     return adapter.proprio_dim, adapter.action_dim
 
 
+def require_installed(name: str) -> None:
+    """Raises RuntimeError, with the remedy, where an environment's package is missing.
+
+    Asked before worker processes start, whose errors are long.
+    """
+    _adapter(name).require_installed()
+
+
 def fixed_starts(name: str) -> int:
     """How many fixed initial states every task has; 0 where all starts are drawn.
 

@@ -7,6 +7,7 @@ robot base frame, and the gripper's opening from 0 to 1. The goal, which Meta-Wo
 hides from policies, is visible in the pictures as a small sphere where a task has one.
 """
 
+import importlib.util
 import sys
 import warnings
 from collections.abc import Sequence
@@ -209,6 +210,14 @@ def _make_simulator(name: str):
     # Whoever plays counts the steps; Meta-World would refuse the 501st.
     simulator.max_path_length = sys.maxsize
     return simulator, ENV_POLICY_MAP[name]()
+
+
+def require_installed() -> None:
+    """Raises RuntimeError, with the remedy, where the simulator is missing."""
+    if importlib.util.find_spec("metaworld") is None:
+        raise RuntimeError(
+            "metaworld is not installed; run `pip install 'vla_jax[sim]'`."
+        )
 
 
 def dataset_name(tasks: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vla_jax.simulation.libero import package
-from vla_jax.simulation.libero.adapter import instruction_of
+from vla_jax.simulation.libero.package import instruction_of
 
 
 def _write(path, value):
@@ -54,6 +54,8 @@ def installed(tmp_path, monkeypatch):
     folder = tmp_path / "site" / "libero" / "libero"
     folder.mkdir(parents=True)
     monkeypatch.setattr(package, "root", lambda: folder)
+    monkeypatch.setattr(package.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(package.importlib.metadata, "version", lambda name: "1.4.0")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     # Remembered by monkeypatch, so that what `prepare` sets is taken back.
@@ -62,7 +64,21 @@ def installed(tmp_path, monkeypatch):
 
 
 def test_missing_assets_say_how_to_get_them(installed):
-    with pytest.raises(FileNotFoundError, match="Download them once"):
+    with pytest.raises(RuntimeError, match="Download them once"):
+        package.prepare()
+
+
+def test_missing_packages_say_how_to_get_them(installed, monkeypatch):
+    monkeypatch.setattr(
+        package.importlib.util, "find_spec", lambda name: name != "bddl" or None
+    )
+    with pytest.raises(RuntimeError, match=r"needs bddl, not installed; run `pip"):
+        package.prepare()
+
+
+def test_another_robosuite_is_refused(installed, monkeypatch):
+    monkeypatch.setattr(package.importlib.metadata, "version", lambda name: "1.5.2")
+    with pytest.raises(RuntimeError, match=r"robosuite is 1\.5\.2.*1\.4\.0; run"):
         package.prepare()
 
 

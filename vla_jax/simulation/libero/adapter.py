@@ -161,11 +161,12 @@ class Libero:
             ValueError: no script reaches this task; the list of those is in the docs.
         """
         from vla_jax.simulation.libero.expert import Expert
+        from vla_jax.simulation.libero.scene import Scene
 
         if self._observed is None:
             raise ValueError("expert_action was called before reset.")
         if self._expert is None:
-            self._expert = Expert(self.simulator)
+            self._expert = Expert(Scene(self.simulator))
         return self._expert.action()
 
     def native_action(self, action: np.ndarray) -> np.ndarray:
@@ -225,6 +226,11 @@ def published_view(upright: np.ndarray) -> np.ndarray:
     LIBERO's pictures come out upside down, and those sets turned them by 180 degrees.
     """
     return np.ascontiguousarray(upright[:, ::-1])
+
+
+def require_installed() -> None:
+    """Raises RuntimeError, with the remedy, where packages or assets are missing."""
+    package.prepare()
 
 
 def dataset_name(tasks: Sequence[str]) -> str:

@@ -46,13 +46,13 @@ _UP = np.array([0.0, 0.0, 1.0])
 class Expert:
     """Plays one episode of one task, from its present state on."""
 
-    def __init__(self, simulator):
-        """Plans with `simulator`, LIBERO's own environment after a reset.
+    def __init__(self, scene: Scene):
+        """Plans in `scene`, which tells the present state whenever it is asked.
 
         Raises:
             ValueError: the goal has a part that no skill reaches.
         """
-        self._scene = Scene(simulator)
+        self._scene = scene
         self._gripper = _OPEN
         self._home = self._scene.hand + 0.05 * _UP
         for kind, *names in self._scene.goals:
