@@ -59,8 +59,9 @@ def test_a_flat_object_is_not_grasped_below_the_table():
 
 
 def test_another_attempt_reaches_for_another_place():
-    places = {tuple(plan_grasp(bowl(), [], n, _HERE).position) for n in range(3)}
-    assert len(places) == 3
+    places = [plan_grasp(bowl(), [], n, _HERE).position for n in range(3)]
+    assert len({tuple(place[:2]) for place in places}) == 3
+    np.testing.assert_allclose([p[2] for p in places], [0.035, 0.029, 0.023])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ _OPENING = 0.072  # metres between the open fingers, less a margin
 _FINGER = 0.02  # metres that the tips of the fingers lie below their middle
 _REACH = 0.03  # metres below the top of an object at which a tall one is grasped
 _RIM_DEPTH = 0.015  # metres below its rim at which a bowl is grasped
+_DEEPER = 0.006  # metres that every further attempt reaches deeper
 _ENOUGH_ROOM = 0.02  # metres between the hand and what stands around
 _TIGHT = 0.008  # metres of room below which the hand is tilted
 _TILTS = np.deg2rad([15, 30])
@@ -45,7 +46,8 @@ def plan_grasp(
     Args:
         body: what is grasped.
         obstacles: what the hand should not meet.
-        attempt: how many grasps have failed; later ones reach for another place.
+        attempt: how many grasps have failed; later ones reach for another place,
+            and deeper.
         shift: from the place where it is taken to the one where it is put, metres, [3].
     """
     height = max(body.top - _REACH, body.bottom + _FINGER)
@@ -53,7 +55,7 @@ def plan_grasp(
     if width < _OPENING:
         lower = min(attempt * 0.01, max(height - body.bottom - _FINGER, 0))
         return Grasp(np.r_[middle, height - lower], turned(comfortable(yaw)))
-    grasps = _rim_grasps(body)
+    grasps = _rim_grasps(body, _RIM_DEPTH + attempt * _DEEPER)
     values = [_value(grasp, obstacles, shift) for grasp in grasps]
     if max(values) < _TIGHT:
         grasps = [
@@ -127,7 +129,7 @@ def hand_points(grasp: Grasp) -> np.ndarray:
     return grasp.position + np.array(hand + wrist)
 
 
-def _rim_grasps(body: Shape) -> list[Grasp]:
+def _rim_grasps(body: Shape, depth: float) -> list[Grasp]:
     """One finger inside a bowl and one outside, at places all around."""
     center = body.center[:2]
     rim = body.slab(body.top - 0.012, body.top) - center
@@ -138,7 +140,7 @@ def _rim_grasps(body: Shape) -> list[Grasp]:
         # The fingers close along the radius.
         yaw = comfortable(angle - np.pi / 2)
         place = center + (radius - 0.009) * out
-        height = max(body.top - _RIM_DEPTH, body.bottom + _FINGER / 2)
+        height = max(body.top - depth, body.bottom + _FINGER / 2)
         grasps.append(Grasp(np.r_[place, height], turned(yaw)))
     return grasps
 
