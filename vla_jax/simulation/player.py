@@ -23,13 +23,13 @@ class Episode:
         task: its task.
         number: within the task.
         seed: what is drawn depends on it: the initial state, what a policy samples.
-        start: number of a fixed initial state; None for one that is drawn.
+        fixed_start: number of a fixed initial state; None for one that is drawn.
     """
 
     task: str
     number: int
     seed: int
-    start: int | None = None
+    fixed_start: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,8 @@ class Player:
                 check_rate(self._environment, self._control_hz)
         self._steps, self._video, self._frames = 0, video, []
         self._stage, self._solved_at = 0, None
-        seed = episode.seed if episode.start is None else episode.start
+        fixed = episode.fixed_start
+        seed = episode.seed if fixed is None else fixed
         observation = self._environment.reset(seed)
         self._start = None
         if has_objects(self._environment):
