@@ -195,9 +195,9 @@ def test_a_collection_is_read_by_the_entry_of_the_published_set():
         assert source.indexes[0].spec.control_hz == 20
     length = int(report["tasks"][task]["mean_steps"])
     action = batch["action"][0, :length]
-    # Open, closed, and open again over the basket; never idle.
+    # Open, closed (twice where a grasp fails), open over the basket; never idle.
     changes = np.flatnonzero(np.diff(action[:, 6]))
-    assert action[0, 6] == 1 and action[-1, 6] == 1 and len(changes) == 2
+    assert action[0, 6] == 1 and action[-1, 6] == 1 and len(changes) >= 2
     assert (np.linalg.norm(action[:, :6], axis=1) > 1e-4).all()
     assert batch["observation"]["image"]["wrist"].shape == (1, 1, 16, 16, 3)
     assert batch["observation"]["proprio"].shape == (1, 1, 8)
