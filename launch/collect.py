@@ -2,6 +2,7 @@
 
     python launch/collect.py --env=metaworld --tasks=drawer-open,reach --out=data
     python launch/collect.py --env=aloha --tasks=transfer_cube,insertion --out=data
+    python launch/collect.py --env=libero --tasks=libero_object --out=data
 
 `--dry_run` only plays the experts, without pictures, and prints how often they succeed.
 Interrupted at any moment, the same command continues. The data set is the same for
@@ -18,11 +19,17 @@ from vla_jax.simulation.intervals import wilson_interval
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("env", "metaworld", "Simulator: metaworld or aloha.")
-flags.DEFINE_list("tasks", None, "Names of tasks, or 'all'.", required=True)
-flags.DEFINE_string("out", None, "Folder for <env>/1.0.0/.")
+flags.DEFINE_string("env", "metaworld", "Simulator: metaworld, aloha or libero.")
+flags.DEFINE_list("tasks", None, "Names of tasks or suites, or 'all'.", required=True)
+flags.DEFINE_string("out", None, "Folder for <data set>/1.0.0/.")
 flags.DEFINE_bool(
     "dry_run", False, "Play --episodes attempts of each task and write nothing."
+)
+flags.DEFINE_bool(
+    "fixed_starts",
+    False,
+    "With --dry_run: attempt n begins in the fixed initial state n (libero has 50), as "
+    "published evaluations do.",
 )
 flags.DEFINE_integer("episodes", 25, "Successful episodes kept of each task.")
 flags.DEFINE_integer("seed", 0, "Seed of the collection.")
@@ -31,7 +38,7 @@ flags.DEFINE_string(
     "image_size",
     None,
     "Size of the pictures, 128 or 480x640 (height x width); the environment's default "
-    "when not given: 128 for metaworld, 480x640 for aloha.",
+    "when not given: 128 for metaworld, 480x640 for aloha, 256 for libero.",
 )
 flags.DEFINE_list(
     "cameras",
@@ -81,6 +88,11 @@ def main(argv: list[str]) -> None:
 
 
 def _collect(recipe: Recipe) -> None:
+    if FLAGS.fixed_starts:
+        raise ValueError(
+            "--fixed_starts without --dry_run: demonstrations from the states that "
+            "policies are evaluated on would make the evaluation worthless."
+        )
     if FLAGS.out is None:
         raise ValueError("--out is missing: the folder that gets the data set.")
     folder, report = collect(
@@ -107,6 +119,7 @@ def _rehearse(recipe: Recipe) -> None:
         attempts=FLAGS.episodes,
         workers=FLAGS.workers,
         recipe=recipe,
+        fixed=FLAGS.fixed_starts,
     )
     width = max(len(task) for task in outcomes)
     print(f"{'task':{width}}  kept  attempts  success  95 % interval")

@@ -2,6 +2,7 @@
 
     python launch/evaluate.py --checkpoint=runs/mine --tasks=drawer-open,reach
     python launch/evaluate.py --checkpoint=runs/act --env=aloha --tasks=transfer_cube
+    python launch/evaluate.py --checkpoint=runs/arm --env=libero --tasks=libero_object
 
 Two checkpoints, separated by a comma, are compared on identical episodes. Interrupted
 at any moment, the same command continues. Instead of a checkpoint, any server that
@@ -36,9 +37,9 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "server_image_size", None, "Pixels that such a server wants, on both sides."
 )
-flags.DEFINE_string("env", "metaworld", "Simulator: metaworld or aloha.")
+flags.DEFINE_string("env", "metaworld", "Simulator: metaworld, aloha or libero.")
 flags.DEFINE_string("recorded", None, "Instead: a file of episodes to count.")
-flags.DEFINE_list("tasks", None, "Names of tasks, or 'all'.")
+flags.DEFINE_list("tasks", None, "Names of tasks or suites, or 'all'.")
 flags.DEFINE_integer("episodes", 20, "Episodes of each task.", lower_bound=1)
 flags.DEFINE_integer("seed", 7, "Seed of the evaluation.")
 flags.DEFINE_string("out", None, "Results; <checkpoint>/evaluation by default.")
@@ -55,7 +56,7 @@ flags.DEFINE_bool("cheap", True, "Render without shadows and reflections.")
 flags.DEFINE_string(
     "variant",
     "none",
-    "Disturbance, drawn by the seed of each episode. metaworld has none. aloha: "
+    "Disturbance, drawn by the seed of each episode. Only aloha has some: "
     + "; ".join(f"{name}, {variant.summary}" for name, variant in VARIANTS.items()),
 )
 flags.DEFINE_bool(
@@ -87,7 +88,12 @@ def main(argv: list[str]) -> None:
 def _evaluate() -> None:
     # Heavy imports wait: worker processes import this file again.
     from vla_jax.names import did_you_mean
-    from vla_jax.simulation.environment import check_tasks, list_tasks, list_variants
+    from vla_jax.simulation.environment import (
+        check_tasks,
+        list_tasks,
+        list_variants,
+        require_installed,
+    )
     from vla_jax.simulation.evaluation import (
         compare,
         format_comparison,
@@ -116,6 +122,7 @@ def _evaluate() -> None:
             f"{len(FLAGS.checkpoint)} checkpoints came; one is evaluated, two are "
             "compared."
         )
+    require_installed(FLAGS.env)
     tasks = FLAGS.tasks if FLAGS.tasks != ["all"] else list_tasks(FLAGS.env)
     tasks = check_tasks(FLAGS.env, tasks)
     if FLAGS.variant not in list_variants(FLAGS.env):
@@ -203,6 +210,7 @@ def _play(
     """Evaluates an agent; `config` holds `primary` and `horizon` where no flag does."""
     from vla_jax.simulation.ablation import ablate
     from vla_jax.simulation.environment import (
+        fixed_starts,
         list_stages,
         make_environment,
         phrasings,
@@ -252,6 +260,7 @@ def _play(
         whole=FLAGS.whole,
         confidence=FLAGS.confidence,
         stages={task: list_stages(FLAGS.env, task) for task in tasks},
+        fixed_starts=fixed_starts(FLAGS.env),
     )
 
 

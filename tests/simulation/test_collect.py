@@ -10,7 +10,7 @@ from tests.simulation.fake_environment import FakeEnvironment
 from vla_jax.data.rlds import episode_from_record, open_rlds
 from vla_jax.data.standardize import resolve_spec
 from vla_jax.data.tfrecord import iterate_records
-from vla_jax.simulation.collect import _fingerprint, collect
+from vla_jax.simulation.collect import _fingerprint, collect, rehearse
 from vla_jax.simulation.demonstration import Recipe, collect_episode
 from vla_jax.simulation.environment import episode_seed, make_environment
 
@@ -93,6 +93,16 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"was not written by this collection"):
         collect(tmp_path, ["reach"])
     assert not (tmp_path / ".staging").exists()
+
+
+def test_an_attempt_may_begin_in_a_given_state():
+    _needs_metaworld()
+    environment = FakeEnvironment("left")
+    _, metadata = collect_episode(environment, Recipe(), 3, start=41, encode=_as_it_is)
+    assert environment._seed == 41
+    assert metadata["seed"] == episode_seed("collect", 0, "left", 3)
+    with pytest.raises(ValueError, match="metaworld has 0 of each task"):
+        rehearse(["reach"], attempts=2, fixed=True)
 
 
 def test_the_data_set_does_not_depend_on_the_number_of_workers(tmp_path):

@@ -100,6 +100,19 @@ def test_a_report_counts_every_task_and_averages_over_tasks():
     assert "66.7%" in table and "2/3" in table and "all tasks" in table
 
 
+def test_episodes_begin_in_fixed_states_as_long_as_there_are_some(tmp_path):
+    class Agent(FakeAgent):
+        def act(self, slots, observations, instructions):
+            return np.zeros((len(slots), 2), np.float32)
+
+    report = _evaluate(Agent(), tmp_path, ["left"], fixed_starts=2, num_workers=1)
+    seeds = [episode_seed("evaluate", 5, "left", number) for number in range(3)]
+    assert [episode["seed"] for episode in report["episodes"]] == seeds
+    # The fake environment draws the phrasing from the parity of the seed.
+    words = ["left one", "left two", ("left one", "left two")[seeds[2] % 2]]
+    assert [episode["instruction"] for episode in report["episodes"]] == words
+
+
 def test_a_confidence_of_99_percent_reproduces_published_intervals():
     assert z_score(0.95) == pytest.approx(1.96, abs=1e-3)
     assert z_score(0.99) == pytest.approx(2.576, abs=1e-3)

@@ -7,6 +7,7 @@ go beyond the [-1, 1] that gym-aloha declares. The scenes, start poses and rewar
 gym-aloha's; the frame of poses and cameras is that of the table, between the arms.
 """
 
+import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,6 +65,8 @@ DEFAULT_HORIZON = 400  # steps, as in the published evaluation
 DEFAULT_IMAGE_SIZE = (480, 640)
 DEFAULT_CAMERAS = ("primary",)
 HAS_DEPTH = True
+FIXED_STARTS = 0
+GROUPS: dict[str, tuple[str, ...]] = {}
 
 
 class Aloha:
@@ -237,6 +240,20 @@ class Aloha:
         if self._depth:
             observation["depth"] = {c: self._renderers.depth(*v) for c, *v in views}
         return observation
+
+
+def require_installed() -> None:
+    """Raises RuntimeError, with the remedy, where the simulator is missing."""
+    if importlib.util.find_spec("gym_aloha") is None:
+        raise RuntimeError(
+            "aloha is not installed; run `pip install 'vla_jax[aloha]'`."
+        )
+
+
+def dataset_name(tasks: Sequence[str]) -> str:
+    """What demonstrations of any tasks are called."""
+    del tasks
+    return "aloha"
 
 
 ENVIRONMENT = Aloha

@@ -26,7 +26,10 @@ from vla_jax.simulation.demonstration import (
 from vla_jax.simulation.environment import (
     Environment,
     check_tasks,
+    dataset_name,
+    fixed_starts,
     make_environment,
+    require_installed,
 )
 from vla_jax.simulation.gl import ensure_gl
 from vla_jax.simulation.plan import TaskPlan
@@ -50,7 +53,7 @@ def collect(
     """Collects demonstrations, or continues a collection that was interrupted.
 
     Args:
-        out: folder that will hold `<environment>/1.0.0/`.
+        out: folder that will hold `<data set>/1.0.0/`.
         tasks: names of the tasks.
         episodes: successful episodes kept of each task.
         val_fraction: share of them that goes to the split "val", at least one of each
@@ -67,6 +70,7 @@ def collect(
         ValueError: unknown tasks, or a folder collected with other settings.
         WorkerError: a worker failed or died; what was collected is kept.
     """
+    require_installed(recipe.environment)
     tasks = check_tasks(recipe.environment, tasks)
     if episodes < 1 or workers < 1 or not 0 <= val_fraction < 1:
         raise ValueError(
@@ -81,7 +85,8 @@ def collect(
         # Through JSON once, so that tuples and lists compare equal.
         **json.loads(json.dumps(dataclasses.asdict(recipe))),
     }
-    folder = out / recipe.environment / VERSION
+    name = dataset_name(recipe.environment, tasks)
+    folder = out / name / VERSION
     staging = out / ".staging" / _fingerprint(recipe)
     final, pending = folder / "collection.json", staging / "collection.json"
     if not final.exists():
@@ -91,7 +96,7 @@ def collect(
             counts = {task: plan.report() for task, plan in plans.items()}
             report = {"settings": settings, "tasks": counts}
             pending.write_text(json.dumps(report, indent=2) + "\n")
-            _assemble(out, plans, val_fraction, recipe)
+            _assemble(out, name, plans, val_fraction, recipe)
         elif not pending.exists():
             raise ValueError(
                 f"{folder} exists and was not written by this collection: delete it "
@@ -113,6 +118,7 @@ def rehearse(
     attempts: int,
     workers: int = 2,
     recipe: Recipe = Recipe(),
+    fixed: bool = False,
     progress: bool = True,
 ) -> dict[str, list[tuple[int, bool]]]:
     """Plays the first attempts of a collection without cameras and keeps nothing.
@@ -122,16 +128,24 @@ def rehearse(
         attempts: of each task, the first ones.
         workers: processes; the result does not depend on their number.
         recipe: what the attempts depend on.
+        fixed: attempt n begins in the fixed initial state n, as published evaluations
+            do, not in one that is drawn.
         progress: show a progress bar.
 
     Returns:
         Task to the length and the success of each attempt.
 
     Raises:
-        ValueError: unknown tasks.
+        ValueError: unknown tasks, or too few fixed initial states.
         WorkerError: a worker failed or died.
     """
+    require_installed(recipe.environment)
     tasks = check_tasks(recipe.environment, tasks)
+    if fixed and attempts > (known := fixed_starts(recipe.environment)):
+        raise ValueError(
+            f"{attempts} attempts from fixed initial states are wanted; "
+            f"{recipe.environment} has {known} of each task."
+        )
     recipe = dataclasses.replace(recipe, cameras=(), depth=None)
     wanted = [(task, number) for task in tasks for number in range(attempts)]
     outcomes: dict[tuple[str, int], tuple[int, bool]] = {}
@@ -139,7 +153,7 @@ def rehearse(
     waiting = wanted[::-1]
     with (
         tqdm(total=len(wanted), unit="episode", disable=not progress) as bar,
-        Workers(Rehearser, [(recipe,)] * workers) as pool,
+        Workers(Rehearser, [(recipe, fixed)] * workers) as pool,
     ):
         while len(outcomes) < len(wanted):
             for worker in pool.idle[: len(waiting)]:
@@ -154,8 +168,8 @@ def rehearse(
 class Rehearser:
     """Plays attempts in a worker process; keeps the environment of the last task."""
 
-    def __init__(self, recipe: Recipe):
-        self._recipe = recipe
+    def __init__(self, recipe: Recipe, fixed: bool = False):
+        self._recipe, self._fixed = recipe, fixed
         self._environment: Environment | None = None
 
     def __call__(self, request: tuple[str, int]) -> tuple[int, bool]:
@@ -178,7 +192,8 @@ class Rehearser:
                 horizon=recipe.horizon,
                 cheap=recipe.cheap,
             )
-        return collect_episode(self._environment, recipe, number)
+        start = number if self._fixed else None
+        return collect_episode(self._environment, recipe, number, start=start)
 
     def close(self) -> None:
         if self._environment is not None:
@@ -264,13 +279,17 @@ def _choose(
 
 
 def _assemble(
-    out: Path, plans: dict[str, TaskPlan], val_fraction: float, recipe: Recipe
+    out: Path,
+    name: str,
+    plans: dict[str, TaskPlan],
+    val_fraction: float,
+    recipe: Recipe,
 ) -> None:
     """Writes the kept episodes into shards; tasks take turns."""
     features = step_features(recipe)
     with RLDSWriter(
         out,
-        recipe.environment,
+        name,
         features,
         METADATA_FEATURES,
         version=VERSION,

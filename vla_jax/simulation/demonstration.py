@@ -28,6 +28,7 @@ FEATURES = {
         "wrist": "right_wrist",
         "wrist_left": "left_wrist",
     },
+    "libero": {"primary": "image", "wrist": "wrist_image"},
     "metaworld": {"primary": "image", "wrist": "wrist_image"},
 }
 MAX_OBJECTS = 2  # of one data set, whatever its tasks
@@ -117,6 +118,8 @@ def step_features(recipe: Recipe) -> dict:
     for camera in recipe.depth or ():
         depth = Image(*recipe.size, 1, "png", np.uint16)
         observation[f"{names[camera]}_depth"] = depth
+    if recipe.environment == "libero":
+        observation["joint_state"] = Tensor(np.float32, (7,))
     if recipe.environment == "aloha":
         observation["objects"] = Tensor(np.float32, (MAX_OBJECTS, 7))
         for camera in recipe.views:
@@ -140,6 +143,7 @@ def collect_episode(
     recipe: Recipe,
     number: int,
     *,
+    start: int | None = None,
     encode: Callable[[str, Image, np.ndarray], bytes] = encode_image,
 ) -> tuple[dict, dict]:
     """Plays one attempt of the expert.
@@ -148,6 +152,7 @@ def collect_episode(
         environment: the task, with the recipe's cameras.
         recipe: what the attempt depends on besides task and number.
         number: of the attempt.
+        start: seed of the initial state; None for one of the attempt's own.
         encode: what becomes of every picture at once, since hundreds of large ones
             would fill the memory.
 
@@ -161,7 +166,7 @@ def collect_episode(
     noise = np.random.default_rng([seed, 2])
     # The grippers stay clean: an object dropped is not a correction to learn.
     arms = np.delete(np.arange(environment.action_dim), environment.grippers)
-    observation = environment.reset(seed)
+    observation = environment.reset(seed if start is None else start)
     recorded: dict[str, list] = {key: [] for key in features}
     actions, rewards = [], []
     end = environment.demonstration or environment.horizon
@@ -226,6 +231,8 @@ def _record(
         depth = np.rint(observation["depth"][camera] * _MILLIMETERS)
         depth = np.clip(depth, 0, np.iinfo(np.uint16).max).astype(np.uint16)
         step[name] = encode(name, features[name], depth[..., None])
+    if "joint_state" in features:
+        step["joint_state"] = observation["joint_state"]
     if "objects" in features:
         # Zeros where a task has fewer; no rotation has the quaternion zero.
         poses = np.zeros((MAX_OBJECTS, 7))

@@ -13,7 +13,7 @@ import numpy as np
 from vla_jax.data.windows import rates_match
 from vla_jax.names import did_you_mean
 
-ENVIRONMENTS = ("aloha", "metaworld")
+ENVIRONMENTS = ("aloha", "libero", "metaworld")
 
 
 class Environment(Protocol):
@@ -173,15 +173,42 @@ def dimensions(name: str) -> tuple[int, int]:
     return adapter.proprio_dim, adapter.action_dim
 
 
+def require_installed(name: str) -> None:
+    """Raises RuntimeError, with the remedy, where an environment's package is missing.
+
+    Asked before worker processes start, whose errors are long.
+    """
+    _adapter(name).require_installed()
+
+
+def fixed_starts(name: str) -> int:
+    """How many fixed initial states every task has; 0 where all starts are drawn.
+
+    `reset` takes their numbers as seeds.
+    """
+    return _adapter(name).FIXED_STARTS
+
+
+def dataset_name(name: str, tasks: Sequence[str]) -> str:
+    """What demonstrations of some tasks are called, as a data set."""
+    return _adapter(name).dataset_name(tasks)
+
+
 def check_tasks(name: str, tasks: Sequence[str]) -> tuple[str, ...]:
-    """Returns `tasks` as a tuple; raises ValueError at an unknown or repeated one."""
+    """Returns names of tasks, with those of groups such as "libero_object" in place.
+
+    Raises:
+        ValueError: none, an unknown or a repeated one.
+    """
+    groups = _adapter(name).GROUPS
     known = list_tasks(name)
+    tasks = [each for task in tasks for each in groups.get(task, (task,))]
     if not tasks:
         raise ValueError(f"No tasks given; choose from {', '.join(known)}.")
     for task in tasks:
         if task not in known:
             raise ValueError(
-                f"Unknown {name} task {task!r}; {did_you_mean(task, known)}"
+                f"Unknown {name} task {task!r}; {did_you_mean(task, [*groups, *known])}"
             )
     if len(set(tasks)) < len(tasks):
         raise ValueError(f"A task is named twice in {', '.join(tasks)}.")
@@ -232,6 +259,10 @@ def _adapter(name: str):
         from vla_jax.simulation import aloha
 
         return aloha
+    if name == "libero":
+        from vla_jax.simulation.libero import adapter
+
+        return adapter
     from vla_jax.simulation import metaworld
 
     return metaworld

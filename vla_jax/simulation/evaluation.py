@@ -19,7 +19,16 @@ from vla_jax.simulation.point_metrics import count_stages
 from vla_jax.simulation.rollout import Agent, Episode, Result, run_episodes
 from vla_jax.simulation.settings import require_same_settings
 
-_PACKAGES = ("jax", "numpy", "mujoco", "metaworld", "gym-aloha", "vla_jax")
+_PACKAGES = (
+    "jax",
+    "numpy",
+    "mujoco",
+    "metaworld",
+    "gym-aloha",
+    "hf-libero",
+    "robosuite",
+    "vla_jax",
+)
 
 
 def evaluate(
@@ -36,6 +45,7 @@ def evaluate(
     whole: bool = False,
     confidence: float = 0.95,
     stages: Mapping[str, Sequence[str]] | None = None,
+    fixed_starts: int = 0,
     progress: bool = True,
 ) -> dict:
     """Plays what is missing and writes `evaluation.json`.
@@ -55,6 +65,8 @@ def evaluate(
         whole: play on to the horizon after success, and see whether it lasts.
         confidence: of the intervals.
         stages: of each task that has some, the names of its stages.
+        fixed_starts: how many fixed initial states the tasks have; episode n begins in
+            the n-th as long as there are some.
         progress: show a progress bar.
 
     Returns:
@@ -70,7 +82,12 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     _claim(out / "settings.json", {**settings, "seed": seed})
     wanted = [
-        Episode(task, number, episode_seed("evaluate", seed, task, number))
+        Episode(
+            task,
+            number,
+            episode_seed("evaluate", seed, task, number),
+            number if number < fixed_starts else None,
+        )
         for task in tasks
         for number in range(episodes)
     ]

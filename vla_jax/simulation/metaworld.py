@@ -7,8 +7,10 @@ robot base frame, and the gripper's opening from 0 to 1. The goal, which Meta-Wo
 hides from policies, is visible in the pictures as a small sphere where a task has one.
 """
 
+import importlib.util
 import sys
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,6 +36,8 @@ DEFAULT_HORIZON = 200  # steps; the experts need 30 to 190
 DEFAULT_IMAGE_SIZE = 128
 DEFAULT_CAMERAS = ("primary", "wrist")
 HAS_DEPTH = False
+FIXED_STARTS = 0
+GROUPS: dict[str, tuple[str, ...]] = {}
 VARIANTS = ("none",)
 STAGES: dict[str, tuple[str, ...]] = {}
 
@@ -206,6 +210,20 @@ def _make_simulator(name: str):
     # Whoever plays counts the steps; Meta-World would refuse the 501st.
     simulator.max_path_length = sys.maxsize
     return simulator, ENV_POLICY_MAP[name]()
+
+
+def require_installed() -> None:
+    """Raises RuntimeError, with the remedy, where the simulator is missing."""
+    if importlib.util.find_spec("metaworld") is None:
+        raise RuntimeError(
+            "metaworld is not installed; run `pip install 'vla_jax[sim]'`."
+        )
+
+
+def dataset_name(tasks: Sequence[str]) -> str:
+    """What demonstrations of any tasks are called."""
+    del tasks
+    return "metaworld"
 
 
 ENVIRONMENT = MetaWorld

@@ -18,11 +18,19 @@ VIDEO_STRIDE = 2  # environment steps per frame
 
 @dataclasses.dataclass(frozen=True)
 class Episode:
-    """An episode to play: its task, its number within the task, its seed."""
+    """An episode to play.
+
+    Attributes:
+        task: its task.
+        number: within the task.
+        seed: what is drawn depends on it: the initial state, what a policy samples.
+        fixed_start: number of a fixed initial state; None for one that is drawn.
+    """
 
     task: str
     number: int
     seed: int
+    fixed_start: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +101,9 @@ class Player:
                 check_rate(self._environment, self._control_hz)
         self._steps, self._video, self._frames = 0, video, []
         self._stage, self._solved_at = 0, None
-        observation = self._environment.reset(episode.seed)
+        fixed = episode.fixed_start
+        seed = episode.seed if fixed is None else fixed
+        observation = self._environment.reset(seed)
         self._start = None
         if has_objects(self._environment):
             self._start = self._environment.object_poses().tolist()

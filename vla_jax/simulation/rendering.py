@@ -1,5 +1,7 @@
 """Pictures of a MuJoCo model: renderers, depth, and the matrices of its cameras."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from vla_jax.simulation.gl import ensure_gl
@@ -23,21 +25,25 @@ def choose_backend(*, needed: bool) -> None:
 class Renderers:
     """Off-screen renderers of one model, one for each size, made when first used."""
 
-    def __init__(self, model, *, cheap: bool):
-        """`cheap` leaves out shadows, reflections and multisampling."""
+    def __init__(self, model, *, cheap: bool, hidden_groups: Sequence[int] = ()):
+        """`cheap` leaves out shadows, reflections and multisampling.
+
+        Shapes of `hidden_groups` are not drawn, besides those that MuJoCo hides.
+        """
         self._model, self._cheap = model, cheap
+        self._hidden_groups = tuple(hidden_groups)
         self._renderers: dict[tuple[int, int], object] = {}
 
     def picture(self, data, camera: str, size: tuple[int, int]) -> np.ndarray:
         """What a camera sees, uint8 [h w 3]; `size` is height and width."""
         renderer = self._renderer(size)
-        renderer.update_scene(data, camera=camera)
+        renderer.update_scene(data, camera=camera, scene_option=self._option())
         return renderer.render()
 
     def depth(self, data, camera: str, size: tuple[int, int]) -> np.ndarray:
         """Metres along the optical axis, float32 [h w]."""
         renderer = self._renderer(size)
-        renderer.update_scene(data, camera=camera)
+        renderer.update_scene(data, camera=camera, scene_option=self._option())
         renderer.enable_depth_rendering()
         try:
             return renderer.render()
@@ -49,6 +55,13 @@ class Renderers:
         for renderer in self._renderers.values():
             renderer.close()
         self._renderers = {}
+
+    def _option(self):
+        import mujoco
+
+        option = mujoco.MjvOption()
+        option.geomgroup[list(self._hidden_groups)] = 0
+        return option
 
     def _renderer(self, size: tuple[int, int]):
         if size not in self._renderers:

@@ -171,7 +171,9 @@ def run_episodes(
                     acting.append(slot)
                     continue
                 result = Result(
-                    **dataclasses.asdict(episode),
+                    task=episode.task,
+                    number=episode.number,
+                    seed=episode.seed,
                     instruction=state.instruction,
                     success=state.success,
                     steps=state.steps,

@@ -13,7 +13,7 @@ from vla_jax.data.mixtures import MIXTURES
 from vla_jax.data.write import Image, Text
 
 
-@pytest.mark.parametrize("suite", ["spatial", "object", "goal", "10"])
+@pytest.mark.parametrize("suite", ["spatial", "object", "goal", "10", "90"])
 def test_libero_closes_at_one(tmp_path, suite):
     action = counting(2, 7)
     action[:, 6] = [-1, 1]

@@ -139,7 +139,7 @@ def _mobile_aloha(name: str) -> DatasetSpec:
 
 
 SPECS = (
-    *map(_libero, ("spatial", "object", "goal", "10")),
+    *map(_libero, ("spatial", "object", "goal", "10", "90")),
     DatasetSpec(
         name="maniskill_dataset_converted_externally_to_rlds",
         cameras={
