@@ -58,7 +58,7 @@ _DATA_DIR = flags.DEFINE_string(
 _SPEC = flags.DEFINE_string("spec", "metaworld", "data set entry, or file.py:NAME")
 _CAMERAS = flags.DEFINE_list("cameras", ["primary", "wrist"], "cameras to load")
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", 128, "height and width of the images in pixels"
+    "image_size", 256, "height and width of the images in pixels"
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "samples in a batch")
 _NUM_BATCHES = flags.DEFINE_integer(
