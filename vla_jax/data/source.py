@@ -15,13 +15,13 @@ import numpy as np
 from vla_jax.data.episodes import Episodes, split_episodes
 from vla_jax.data.index import Index, open_index
 from vla_jax.data.labels import Label, build_labels
-from vla_jax.data.mixtures import expand_mixtures
+from vla_jax.data.source_config import check_data_config
 from vla_jax.data.standardize import resolve_spec
-from vla_jax.data.statistics import NORMALIZATIONS, normalize
+from vla_jax.data.statistics import normalize
 from vla_jax.data.statistics_choice import choose_statistics
 from vla_jax.data.text import Tokenizer
 from vla_jax.data.windows import choose_skip
-from vla_jax.names import check_keys, did_you_mean
+from vla_jax.names import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -213,26 +213,8 @@ def open_source(config: Mapping[str, Any]) -> Source:
       ValueError: a missing or unknown key, a camera that no data set has, an
         instruction that is too long, or a data set without training steps.
     """
-    check_keys(config, (*_KEYS, *_OPTIONAL), "data", required=_KEYS)
-    config = {**config, "datasets": expand_mixtures(config["datasets"])}
-    kinds, text = ("action", "proprio"), ("length", "model")
-    check_keys(config["normalization"], kinds, "data.normalization", required=kinds)
-    check_keys(
-        config["text"], (*text, "truncate", "dropout"), "data.text", required=text
-    )
-    for key, kind in config["normalization"].items():
-        if kind not in NORMALIZATIONS:
-            raise ValueError(
-                f"Unknown data.normalization.{key} {kind!r}; "
-                f"{did_you_mean(kind, NORMALIZATIONS)}"
-            )
-    if not config["datasets"]:
-        raise ValueError("data.datasets is empty; name at least one data set.")
+    config = check_data_config(config)
     indexed = config.get("source", "index") == "index"
-    known, required = _DATASET if indexed else _STREAMED, ("path", "spec")
-    for number, dataset in enumerate(config["datasets"]):
-        place = f"data.datasets[{number}]"
-        check_keys(dataset, (*required, *known), place, required=required)
     if indexed:
         make, indexes, weight = Source, _open_indexes(config["datasets"]), _weight
         files = tuple(d.get("statistics", "") for d in config["datasets"])
@@ -271,28 +253,6 @@ def open_source(config: Mapping[str, Any]) -> Source:
     return source
 
 
-_KEYS = (
-    "datasets",
-    "cameras",
-    "image_size",
-    "window",
-    "chunk",
-    "normalization",
-    "text",
-    "batch_size",
-    "num_threads",
-    "prefetch",
-)
-_OPTIONAL = (
-    "depth",
-    "camera_matrices",
-    "labels",
-    "share_statistics",
-    "source",
-    "stream",
-)
-_DATASET = ("weight", "per_step", "statistics", "frame_skip", "target_hz")
-_STREAMED = ("weight", "per_step", "statistics")
 _LEAST = {"window": 1, "chunk": 1, "batch_size": 1, "num_threads": 0, "prefetch": 0}
 
 
