@@ -12,6 +12,9 @@ is the base policy: `launch/evaluate.py --step=2000`.
 
 from ml_collections import ConfigDict
 
+from vla_jax.names import choose_words
+from vla_jax.train.refinement import add_refinement
+
 CHUNK, ACTION_DIM, GRIPPER = 16, 4, (3,)
 PROFILES = ("regression", "flow", "diffusion")
 # Table 2 of the paper, as fields of the head. "deeper" has one phase and the
@@ -28,33 +31,13 @@ ABLATIONS = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config that the words of `arg` describe."""
-    words = [word for word in arg.split(",") if word]
-    chosen = [[w for w in words if w in part] for part in (PROFILES, ABLATIONS)]
-    known = (*PROFILES, *ABLATIONS, "debug")
-    if not set(words) <= set(known) or max(map(len, chosen)) > 1:
-        raise ValueError(f"Unknown variant {arg!r}; choose words of {known}.")
-    debug, (profile, ablation) = "debug" in words, map("".join, chosen)
+    profile, ablation, debug = choose_words(arg, PROFILES, ABLATIONS, ("debug",))
     profile = profile or "regression"
     width, anchor_steps, refine_steps = (16, 2, 2) if debug else (128, 2000, 800)
-    head = dict(
-        name="hierarchical",
-        anchor=part(profile, width),
-        refine=part(profile, width, refine=True),
-        scale_residual=profile != "regression",
-        **ABLATIONS.get(ablation, {}),
-    )
-    added = ["head/refine"]
-    added += ["head/anchor_tokens"] if ablation == "explicit" else []
-    added += ["residual_scale"] if profile != "regression" else []
-    anchor = dict(steps=anchor_steps, loss_weights=dict(refine=0.0), freeze=added)
-    rest = f"(?!{'|'.join(added)}).*"
-    refine = dict(steps=refine_steps, loss_weights=dict(anchor=0.0), from_average=True)
-    refine |= dict(freeze=[rest] * (ablation != "not_detached"))
-    refine |= dict(optimizer=dict(learning_rate=3e-4))
-    phases = (dict(name="anchor", **anchor), dict(name="refine", **refine))
+    head = part(profile, width)
     if ablation == "deeper":
+        anchor_steps += refine_steps
         head = part(profile, width, num_layers=4)
-        phases = (dict(name="anchor", steps=anchor_steps + refine_steps),)
     cameras = ("primary", "wrist")
     widths = (8, 8, 8) if debug else (32, 64, 64)
     encoder = dict(name="conv", patch=4, widths=widths, strides=(2, 1))
@@ -90,7 +73,7 @@ def get_config(arg: str = "") -> ConfigDict:
             weight_decay=1e-4,
         ),
         train=dict(
-            phases=phases,
+            steps=anchor_steps,
             save_every=1 if debug else 500,
             eval_every=2 if debug else 400,
             ema_decay=0.995,
@@ -98,6 +81,16 @@ def get_config(arg: str = "") -> ConfigDict:
         ),
         evaluation=dict(primary="topview", horizon=150, execute=8),
     )
+    if ablation != "deeper":
+        config = add_refinement(
+            config,
+            part(profile, width, refine=True),
+            steps=refine_steps,
+            fields=dict(
+                scale_residual=profile != "regression", **ABLATIONS.get(ablation, {})
+            ),
+            optimizer=dict(learning_rate=3e-4),
+        )
     return ConfigDict(config)
 
 

@@ -19,39 +19,29 @@ import math
 
 from ml_collections import ConfigDict
 
+from vla_jax.names import choose_words
 from vla_jax.train.refinement import add_refinement
-
-WORDS = ("small", "debug", "refine")
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config that the words of `arg` describe."""
-    words = {word for word in arg.split(",") if word}
-    if not words <= set(WORDS) or {"small", "debug"} <= words:
-        raise ValueError(
-            f"Unknown variant {arg!r}; choose words of {WORDS}, not both sizes."
-        )
-    debug = "debug" in words
-    full = not debug and "small" not in words
+    size, refine = choose_words(arg, ("small", "debug"), ("refine",))
+    full, debug = not size, size == "debug"
     width = 1024 if full else 16 if debug else 128
     num_robots = 4 if full else 1
+    prompts = dict(num_embodiments=num_robots, num_prompts=32 if full else 4)
     chunk = 30 if full else 8
     image, text = towers(full, width)
     train = dict(
         steps=60_000 if full else 2 if debug else 3000,
-        log_every=1 if debug else 50,
-        save_every=1 if debug else 1000,
         keep=1,
         eval_every=2 if debug else 500,
         eval_batches=1 if debug else 4,
         ema_decay=0.0 if full else 0.995,
     )
     if full:
-        path = "weights/clip-vit-large-patch14.safetensors"
-        train["load"] = dict(
-            image_shared=dict(kind="clip_vision", path=path),
-            text=dict(kind="clip_text", path=path),
-        )
+        kinds = dict(image_shared="clip_vision", text="clip_text")
+        train["load"] = {k: dict(kind=v, path=WEIGHTS) for k, v in kinds.items()}
     slow = ("image_shared", "text", "trunk/prompt") if full else ()
     config = dict(
         seed=0,
@@ -73,12 +63,7 @@ def get_config(arg: str = "") -> ConfigDict:
             tokens=dict(shared=dict(name="grid", level="patches", width=width)),
             text=text,
             proprio=False,  # the denoiser reads it
-            trunk=dict(
-                name="prompted",
-                width=width,
-                num_embodiments=num_robots,
-                num_prompts=32 if full else 4,
-            ),
+            trunk=dict(name="prompted", width=width, **prompts),
             head=head(full, width, num_robots, 24 if full else 1 if debug else 4),
         ),
         optimizer=dict(
@@ -89,11 +74,9 @@ def get_config(arg: str = "") -> ConfigDict:
             learning_rate_scale=tuple((part, 0.1) for part in slow),
         ),
         train=train,
-        evaluation=dict(primary="agentview", horizon=520, execute=10)
-        if full
-        else dict(primary="topview", horizon=150, execute=4),
+        evaluation=LIBERO_EVALUATION if full else METAWORLD_EVALUATION,
     )
-    if "refine" in words:
+    if refine:
         config = add_refinement(
             config,
             head(full, width, num_robots, 16 if full else 1 if debug else 2),
@@ -104,8 +87,11 @@ def get_config(arg: str = "") -> ConfigDict:
     return ConfigDict(config)
 
 
+WEIGHTS = "weights/clip-vit-large-patch14.safetensors"
 LIBERO = dict(mixture="libero_4_task_suites_no_noops", data_dir="data/libero")
+LIBERO_EVALUATION = dict(primary="agentview", horizon=520, execute=10)
 METAWORLD = dict(path="runs/quickstart/data/metaworld/1.0.0", spec="metaworld")
+METAWORLD_EVALUATION = dict(primary="topview", horizon=150, execute=4)
 
 
 def towers(full: bool, width: int) -> tuple[dict, dict]:

@@ -18,35 +18,26 @@ two CPU cores, and `debug` is tiny. Both read what `launch/quickstart.py` collec
 
 from ml_collections import ConfigDict
 
+from vla_jax.names import choose_words
 from vla_jax.train.refinement import add_refinement
-
-WORDS = ("small", "debug", "refine")
 
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config that the words of `arg` describe."""
-    words = {word for word in arg.split(",") if word}
-    if not words <= set(WORDS) or {"small", "debug"} <= words:
-        raise ValueError(
-            f"Unknown variant {arg!r}; choose words of {WORDS}, not both sizes."
-        )
-    debug = "debug" in words
-    full = not debug and "small" not in words
+    size, refine = choose_words(arg, ("small", "debug"), ("refine",))
+    full, debug = not size, size == "debug"
     width = 384 if full else 16 if debug else 128
     num_heads = 12 if full else 4
-    action = dict(chunk=10 if full else 8, action_dim=7 if full else 4)
-    action |= dict(gripper_dims=(action["action_dim"] - 1,), element_loss="smooth_l1")
+    scaling = "none" if full else "mean_std"
+    chunk, action_dim = 10 if full else 8, 7 if full else 4
+    action = dict(chunk=chunk, action_dim=action_dim, gripper_dims=(action_dim - 1,))
+    action |= dict(element_loss="smooth_l1")
     image, resampler, text = parts(full, width)
+    layers = sizes(width, 12 if full else 1 if debug else 4, num_heads)
+    frozen = ("image_shared", "text") if full else ()
+    steps = 200_000 if full else 2 if debug else 3000
     train = dict(
-        phases=(
-            dict(
-                name="anchor",
-                steps=200_000 if full else 2 if debug else 3000,
-                freeze=("image_shared", "text") if full else (),
-            ),
-        ),
-        log_every=1 if debug else 50,
-        save_every=1 if debug else 1000,
+        phases=(dict(name="anchor", steps=steps, freeze=frozen),),
         keep=1,
         eval_every=2 if debug else 500,
         eval_batches=1 if debug else 4,
@@ -63,10 +54,8 @@ def get_config(arg: str = "") -> ConfigDict:
             cameras=tuple(SHIFTS),
             image_size=(224, 224) if full else (96, 96),
             window=10 if full else 2,
-            chunk=action["chunk"],
-            normalization=dict(
-                action="none" if full else "mean_std", proprio="mean_std"
-            ),
+            chunk=chunk,
+            normalization=dict(action=scaling, proprio="mean_std"),
             text=dict(length=77 if full else 16, model="weights/clip" if full else ""),
             batch_size=64 if full else 4 if debug else 32,
             num_threads=2,
@@ -78,17 +67,11 @@ def get_config(arg: str = "") -> ConfigDict:
             tokens=dict(shared=dict(name="resampled", resampler=resampler)),
             text=text,
             proprio=dict(name="arm_gripper", width=width),
-            trunk=dict(
-                name="gr1",
-                num_readouts=action["chunk"],
-                **sizes(width, 12 if full else 1 if debug else 4, num_heads),
-            ),
+            trunk=dict(name="gr1", num_readouts=chunk, **layers),
             head=dict(
                 name="regression",
                 decoder=dict(
-                    name="readout_decoder",
-                    chunk=action["chunk"],
-                    widths=(width // 2, width // 2),
+                    name="readout_decoder", chunk=chunk, widths=(width // 2,) * 2
                 ),
                 **action,
             ),
@@ -103,9 +86,9 @@ def get_config(arg: str = "") -> ConfigDict:
         if full
         else dict(primary="topview", horizon=150, execute=4),
     )
-    if "refine" in words:
+    if refine:
         layers = sizes(width, 8 if full else 1 if debug else 2, num_heads)
-        decoder = dict(name="query_decoder", chunk=action["chunk"], **layers)
+        decoder = dict(name="query_decoder", chunk=chunk, **layers)
         config = add_refinement(
             config,
             dict(name="regression", decoder=decoder, zero_init=True, **action),
@@ -121,12 +104,8 @@ SHIFTS = dict(primary=10, wrist=4)  # pixels of the random shifts at full size
 
 
 def sizes(width: int, num_layers: int, num_heads: int) -> dict:
-    return dict(
-        width=width,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        mlp_width=4 * width,
-    )
+    layers = dict(num_layers=num_layers, num_heads=num_heads)
+    return dict(width=width, mlp_width=4 * width, **layers)
 
 
 def parts(full: bool, width: int) -> tuple[dict, dict, dict]:

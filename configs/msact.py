@@ -57,6 +57,7 @@ def get_config(variant: str = "") -> ConfigDict:
         gather="",
         future=dict(name="future_points", chunk=chunk, target="both"),
     )
+    ramp = dict(start=1e-4, stop=0.1, share=0.25, shape="s_curve")
     offsets = "random:4" if full else "random:1"
     weights = "weights/resnet18.pth" if full else ""
     config = dict(
@@ -106,9 +107,7 @@ def get_config(variant: str = "") -> ConfigDict:
         ),
         train=dict(
             steps=steps,
-            loss_weights=dict(
-                align=dict(start=1e-4, stop=0.1, share=0.25, shape="s_curve")
-            ),
+            loss_weights=dict(align=ramp),
             log_every=2 if debug else 50,
             save_every=2 if debug else 1000,
             keep=1,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from vla_jax.names import check_keys, did_you_mean
+from vla_jax.names import check_keys, choose_words, did_you_mean
 
 
 def test_the_nearest_names_come_before_all_of_them():
@@ -40,3 +40,16 @@ def test_unknown_keys_are_refused_before_missing_ones():
 def test_a_key_that_is_no_string_is_named_too():
     with pytest.raises(ValueError, match="Unknown key 3 in data; choose one of"):
         check_keys({3: 1}, ["path"], "data")
+
+
+def test_words_of_a_variant_come_in_any_order_and_at_most_one_of_a_group():
+    groups = ("small", "debug"), ("refine",)
+    assert choose_words("", *groups) == ["", ""]
+    assert choose_words("refine,debug", *groups) == ["debug", "refine"]
+    for arg in ("big", "small,debug", "small,small", "refine,big"):
+        message = (
+            f"Unknown variant '{arg}'; choose words, at most one of each of "
+            "['small', 'debug'] and ['refine']."
+        )
+        with pytest.raises(ValueError, match=re.escape(message)):
+            choose_words(arg, *groups)

@@ -45,6 +45,29 @@ def check_keys(
         raise ValueError(f"{place} lacks {missing}; it may have {sorted(known)}.")
 
 
+def choose_words(arg: str, *groups: Iterable[str]) -> list[str]:
+    """The variant of a config: at most one word of each group.
+
+    Args:
+        arg: words with commas between them, in any order.
+        groups: the words there are.
+
+    Returns:
+        The word of each group, "" for none.
+
+    Raises:
+        ValueError: for an unknown word, or two of a group.
+    """
+    words, groups = [word for word in arg.split(",") if word], tuple(map(tuple, groups))
+    chosen = [[word for word in words if word in group] for group in groups]
+    if sum(map(len, chosen)) < len(words) or max(map(len, chosen)) > 1:
+        raise ValueError(
+            f"Unknown variant {arg!r}; choose words, at most one of each of "
+            f"{' and '.join(map(str, map(list, groups)))}."
+        )
+    return ["".join(found) for found in chosen]
+
+
 def names_around(path) -> str:
     """A sentence on what the nearest folder above a missing local path holds."""
     above = next((folder for folder in path.parents if folder.exists()), None)
