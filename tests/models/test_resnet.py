@@ -156,3 +156,26 @@ def test_frozen_norms_are_no_parameters():
 def test_impossible_fields_are_named_with_the_alternatives(fields, message):
     with pytest.raises(ValueError, match=message):
         ResNet(**fields).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
+
+
+@pytest.mark.parametrize("norm", ["frozen", "group"])
+def test_every_convolution_computes_in_bfloat16_on_parameters_of_float32(norm):
+    image = jax.random.uniform(jax.random.key(1), (1, 32, 48, 3), minval=-1)
+    exact, rough = (
+        ResNet(depth=18, norm=norm, width=16, last="layer2", dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+    )
+    variables = exact.init(jax.random.key(0), image, train=False)
+
+    def levels(variables):
+        return rough.apply(variables, image, train=False)
+
+    program = str(jax.make_jaxpr(levels)(variables))
+    outputs = [line for line in program.splitlines() if "conv_general_dilated" in line]
+    assert len(outputs) == 1 + 8 + 1  # the stem, two blocks a layer, one shortcut
+    assert all(":bf16[" in line for line in outputs)
+    expected = exact.apply(variables, image, train=False)
+    for level, found in levels(variables).items():
+        assert found.dtype == jnp.float32
+        scale = np.abs(expected[level]).max()
+        np.testing.assert_allclose(found, expected[level], atol=3e-2 * scale)

@@ -109,17 +109,20 @@ class SineGridTokens(nn.Module):
     Attributes:
         level: name of the feature level that is read.
         width: size of a token.
+        dtype: compute precision; tokens are float32 in any case.
     """
 
     level: str
     width: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, levels: Levels, mask: Bool[Array, "b t"]) -> Tokens:
         """Tokens `[b t n d]`; all of a frame are masked where its image is missing."""
         x: jax.Array = pick_level(levels, self.level)
         b, t, h, w = x.shape[:4]
-        x = TorchDense(self.width, name="project")(x.reshape(b, t, h * w, -1))
+        project = TorchDense(self.width, self.dtype, name="project")
+        x = project(x.reshape(b, t, h * w, -1)).astype(jnp.float32)
         position = sine_positions_2d(h, w, self.width).reshape(h * w, -1)
         mask = jnp.broadcast_to(mask[..., None], (b, t, h * w))
         return Tokens(values=x, mask=mask, position=jnp.asarray(position))

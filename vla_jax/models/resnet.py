@@ -33,9 +33,11 @@ class FrozenBatchNorm(nn.Module):
 
     Attributes:
         epsilon: added to the variance.
+        dtype: of the result; it is computed in float32.
     """
 
     epsilon: float = 1e-5
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w d"]) -> Float[Array, "n h w d"]:
@@ -47,7 +49,8 @@ class FrozenBatchNorm(nn.Module):
         mean, variance = constant("mean", jnp.zeros), constant("var", jnp.ones)
         factor = scale * jax.lax.rsqrt(variance + self.epsilon)
         shift = bias - mean * factor
-        return x * factor[None, None, None] + shift[None, None, None]
+        y = x * factor[None, None, None] + shift[None, None, None]
+        return y.astype(self.dtype)
 
 
 class ResNet(nn.Module):
@@ -60,12 +63,15 @@ class ResNet(nn.Module):
             training from scratch, also at small batches.
         width: channels of the stem and of layer1; 64 in every published model.
         last: the last level that is computed; later layers do not exist then.
+        dtype: compute precision; levels are float32 in any case, and so is what a norm
+            computes.
     """
 
     depth: int = 18
     norm: str = "frozen"
     width: int = 64
     last: str = "layer4"
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(
@@ -91,10 +97,10 @@ class ResNet(nn.Module):
         last = max(LEVELS.index(level) for level in levels or (self.last,))
         mean, std = jnp.array(_MEAN), jnp.array(_STD)
         x = ((image + 1) / 2 - mean[None, None, None]) / std[None, None, None]
-        x = _convolve(self.width, 7, 2, "stem_conv")(x)
-        x = nn.relu(make_norm(self.norm, "stem_norm")(x))
+        x = _convolve(self.width, 7, 2, "stem_conv", self.dtype)(x)
+        x = nn.relu(_make_norm(self.norm, "stem_norm", self.dtype)(x))
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # pads with -inf
-        found = {"stem": x}
+        found = {"stem": x.astype(jnp.float32)}
         block = _Bottleneck if self.depth in BOTTLENECK else _Basic
         for number, count in enumerate(STAGES[self.depth], start=1):
             level = f"layer{number}"
@@ -105,9 +111,10 @@ class ResNet(nn.Module):
                     width=self.width * 2 ** (number - 1),
                     stride=2 if index == 0 and number > 1 else 1,
                     norm=self.norm,
+                    dtype=self.dtype,
                     name=f"{level}_{index}",
                 )(x)
-            found[level] = x
+            found[level] = x.astype(jnp.float32)
         return found
 
 
@@ -117,14 +124,15 @@ class _Basic(nn.Module):
     width: int
     stride: int
     norm: str
+    dtype: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w d"]) -> Float[Array, "n _h _w _d"]:
-        y = _convolve(self.width, 3, self.stride, "conv1")(x)
-        y = nn.relu(make_norm(self.norm, "norm1")(y))
-        y = _convolve(self.width, 3, 1, "conv2")(y)
-        y = make_norm(self.norm, "norm2")(y)
-        return nn.relu(y + _shortcut(x, self.width, self.stride, self.norm))
+        y = _convolve(self.width, 3, self.stride, "conv1", self.dtype)(x)
+        y = nn.relu(_make_norm(self.norm, "norm1", self.dtype)(y))
+        y = _convolve(self.width, 3, 1, "conv2", self.dtype)(y)
+        y = _make_norm(self.norm, "norm2", self.dtype)(y)
+        return nn.relu(y + _shortcut(x, self.width, self.stride, self.norm, self.dtype))
 
 
 class _Bottleneck(nn.Module):
@@ -133,34 +141,41 @@ class _Bottleneck(nn.Module):
     width: int
     stride: int
     norm: str
+    dtype: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w d"]) -> Float[Array, "n _h _w _d"]:
-        y = _convolve(self.width, 1, 1, "conv1")(x)
-        y = nn.relu(make_norm(self.norm, "norm1")(y))
-        y = _convolve(self.width, 3, self.stride, "conv2")(y)
-        y = nn.relu(make_norm(self.norm, "norm2")(y))
-        y = _convolve(4 * self.width, 1, 1, "conv3")(y)
-        y = make_norm(self.norm, "norm3")(y)
-        return nn.relu(y + _shortcut(x, 4 * self.width, self.stride, self.norm))
+        y = _convolve(self.width, 1, 1, "conv1", self.dtype)(x)
+        y = nn.relu(_make_norm(self.norm, "norm1", self.dtype)(y))
+        y = _convolve(self.width, 3, self.stride, "conv2", self.dtype)(y)
+        y = nn.relu(_make_norm(self.norm, "norm2", self.dtype)(y))
+        y = _convolve(4 * self.width, 1, 1, "conv3", self.dtype)(y)
+        y = _make_norm(self.norm, "norm3", self.dtype)(y)
+        return nn.relu(
+            y + _shortcut(x, 4 * self.width, self.stride, self.norm, self.dtype)
+        )
 
 
-def make_norm(kind: str, name: str) -> nn.Module:
+def _make_norm(kind: str, name: str, dtype: str) -> nn.Module:
     """The norm of a convolution: "frozen" or "group"."""
     if kind == "frozen":
-        return FrozenBatchNorm(name=name)
-    return nn.GroupNorm(num_groups=None, group_size=16, epsilon=1e-5, name=name)
+        return FrozenBatchNorm(dtype=dtype, name=name)
+    return nn.GroupNorm(
+        num_groups=None, group_size=16, epsilon=1e-5, dtype=dtype, name=name
+    )
 
 
-def _shortcut(x: jax.Array, width: int, stride: int, norm: str) -> jax.Array:
+def _shortcut(
+    x: jax.Array, width: int, stride: int, norm: str, dtype: str
+) -> jax.Array:
     """The input itself, or projected where its shape changes."""
     if stride == 1 and x.shape[-1] == width:
         return x
-    x = _convolve(width, 1, stride, "shortcut_conv")(x)
-    return make_norm(norm, "shortcut_norm")(x)
+    x = _convolve(width, 1, stride, "shortcut_conv", dtype)(x)
+    return _make_norm(norm, "shortcut_norm", dtype)(x)
 
 
-def _convolve(width: int, size: int, stride: int, name: str) -> nn.Conv:
+def _convolve(width: int, size: int, stride: int, name: str, dtype: str) -> nn.Conv:
     """A convolution with PyTorch's padding and torchvision's initialization."""
     padding = ((size // 2, size // 2),) * 2
     return nn.Conv(
@@ -169,6 +184,7 @@ def _convolve(width: int, size: int, stride: int, name: str) -> nn.Conv:
         (stride, stride),
         padding,
         use_bias=False,
+        dtype=dtype,
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
         name=name,
     )
