@@ -117,14 +117,19 @@ def open_view(path: str, *, ahead: int = AHEAD):
     Args:
         path: of the file, or its URL.
         ahead: parts of a remote file that are requested before they are needed; 0 for
-            a reader that looks at little of the file.
+            a reader that looks at little of the file, remote or not.
     """
     if "://" in path:
         return ReadAhead(RemoteFile(path), part=None if ahead else BLOCK, ahead=ahead)
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:  # cannot be mapped
             return b""
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if ahead and hasattr(mmap, "MADV_SEQUENTIAL"):
+        # The disk then reads on while a record is checked, not only when one is asked
+        # for: a data set that is not in memory is indexed faster for it.
+        view.madvise(mmap.MADV_SEQUENTIAL)
+    return view
 
 
 def read_json(array: np.ndarray):
