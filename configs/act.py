@@ -33,13 +33,13 @@ def get_config(variant: str = "") -> ConfigDict:
     chunk = 8 if debug else 100
     width = 512 if full else 16 if debug else 128
     last = "layer4" if full else "layer1" if debug else "layer3"
-    steps = 10_000 if full else 4 if debug else 5_000
+    steps = 10_000 if full else 4 if debug else 12_000
     layers = dict(
         width=width,
         num_layers=4 if full else 1 if debug else 2,
         num_heads=8 if full else 4,
         mlp_width=3200 if full else 2 * width,
-        dropout=0.1,
+        dropout=0.1 if full else 0.0,
     )
     weights = "weights/resnet18.pth" if full else ""
     config = dict(

@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     chunk = 8 if debug else 100
     width = 512 if full else 16 if debug else 128
     last = "layer4" if full else "layer1" if debug else "layer3"
-    steps = 10_000 if full else 4 if debug else 5_000
+    steps = 10_000 if full else 4 if debug else 12_000
     two = variant == ""
     cameras = ("primary", "secondary") if two else ("primary",)
     spec = "aloha_sim_two_views" if two else "aloha_sim"
@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
         num_layers=4 if full else 1 if debug else 2,
         num_heads=8 if full else 4,
         mlp_width=3200 if full else 2 * width,
-        dropout=0.1,
+        dropout=0.1 if full else 0.0,
     )
     levels = ("layer1",) if debug else ("layer1", "layer2", "layer3")
     maps = dict(
@@ -46,14 +46,14 @@ def get_config(variant: str = "") -> ConfigDict:
         key="image",
         combine="mean",
         norm="instance",
-        temperature=0.05,
+        temperature=0.05 if full else 0.3,
     )
     points = dict(
         name="attention_points",
         cameras=cameras,
         maps=dict(shared=maps),
         width=width,
-        embed="shared",
+        embed="shared" if full else "sine",
         gather="",
         future=dict(name="future_points", chunk=chunk, target="both"),
     )

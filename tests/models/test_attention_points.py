@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.fake_batch import make_batch
+from vla_jax.models.attention_points import sine_features
 from vla_jax.models.build import build
 from vla_jax.models.future_points import FuturePoints, spread_metrics, spread_penalty
 from vla_jax.types import Context
@@ -291,6 +292,7 @@ def test_diagnosis_has_points_of_all_attention_cameras_in_order(msact):
     ("change", "extra"),
     [
         (dict(embed="per_point"), 4 * (2 * 16 + 16 + 16 * 16) - (2 * 16 + 16)),
+        (dict(embed="sine"), 14 * 16),  # from 16 numbers, not two
         (dict(gather="stage1"), 4 * 16 + 16),
         # The trunk's table of positions and the map from (x, y) are not there.
         (dict(as_tokens=False), -4 * 16 - (2 * 16 + 16)),
@@ -300,6 +302,14 @@ def test_diagnosis_has_points_of_all_attention_cameras_in_order(msact):
 def test_alternatives_have_the_parameters_they_should(msact, change, extra):
     count = lambda v: sum(x.size for x in jax.tree.leaves(v["params"]))  # noqa: E731
     assert count(draw(build(config(**change)))) == count(msact[1]) + extra
+
+
+def test_sine_features_are_four_octaves_of_each_coordinate():
+    found = sine_features(jnp.array([[[[0.5, 0.25]]]]))[0, 0, 0]
+    half = 0.5**0.5
+    x = [1, 0, 0, 0, 0, -1, 1, 1]  # sines, then cosines of pi / 2, pi, 2 pi, 4 pi
+    y = [half, 1, 0, 0, half, 0, -1, 1]
+    np.testing.assert_allclose(found, x + y, atol=1e-6)
 
 
 def test_maps_may_have_weights_of_their_own_on_every_camera():

@@ -28,6 +28,7 @@ from vla_jax.names import did_you_mean
 from vla_jax.types import Context, Tokens
 
 LABEL = "future_frames"
+EMBEDDINGS = ("shared", "sine", "per_point")
 
 
 class AttentionPoints(nn.Module):
@@ -38,8 +39,8 @@ class AttentionPoints(nn.Module):
         maps: per camera, or "shared" for the same weights on all, `MultistageMaps`.
         width: size of a token, that of the trunk.
         future: predicts the points of later steps and compares.
-        embed: "shared", one linear map from (x, y) for all points, or "per_point", a
-            perceptron for each.
+        embed: "shared", one linear map from (x, y) for all points, "sine", one from
+            `sine_features` of them, or "per_point", a perceptron for each.
         gather: level whose features under the map are added to the token, or "" for
             coordinates only.
         as_tokens: whether the trunk reads the points; without, they only align.
@@ -58,13 +59,13 @@ class AttentionPoints(nn.Module):
     def setup(self):
         for camera in self.cameras:
             self._maps_of(camera)  # refuses a camera without maps
-        if self.embed not in ("shared", "per_point"):
-            known = did_you_mean(self.embed, ("shared", "per_point"))
+        if self.embed not in EMBEDDINGS:
+            known = did_you_mean(self.embed, EMBEDDINGS)
             raise ValueError(f"Unknown embed {self.embed!r}; {known}")
-        if self.embed == "shared":
-            self.token_project = TorchDense(self.width)
-        else:
+        if self.embed == "per_point":
             self.token_mlp = _PerPoint(self.width)
+        else:
+            self.token_project = TorchDense(self.width)
         if self.gather:
             self.gather_project = TorchDense(self.width)
         if self.future.target == "average":
@@ -206,8 +207,12 @@ class AttentionPoints(nn.Module):
                 level = pick_level(context.features[camera], self.gather)
                 under.append(_read(maps, level))
         points = jnp.concatenate([context.points[c] for c in self.cameras], 2)
-        project = self.token_project if self.embed == "shared" else self.token_mlp
-        values = project(points)
+        if self.embed == "per_point":
+            values = self.token_mlp(points)
+        elif self.embed == "sine":
+            values = self.token_project(sine_features(points))
+        else:
+            values = self.token_project(points)
         if self.gather:
             values = values + self.gather_project(jnp.concatenate(under, 2))
         return Tokens(values=values, mask=jnp.concatenate(masks, 2))
@@ -222,6 +227,18 @@ def _read(
     weights = jax.image.resize(maps, size, "linear", antialias=True)
     weights = weights / jnp.sum(weights, (3, 4), keepdims=True)
     return jnp.einsum("btkhw,bthwd->btkd", weights, level)
+
+
+def sine_features(points: Float[Array, "b t k 2"]) -> Float[Array, "b t k f"]:
+    """Sines and cosines of a point in four octaves (Mildenhall et al., 2020, eq. 4).
+
+    What a point is on moves over a small part of the picture, and (x, y) by as little;
+    here a tenth of the picture is a difference as large as any.
+    """
+    octaves = [np.pi * 2.0**octave * points for octave in range(4)]
+    angle = jnp.stack(octaves, -1)
+    features = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
+    return features.reshape(*points.shape[:-1], -1)
 
 
 class _PerPoint(nn.Module):
