@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     chunk = 8 if debug else 100
     width = 512 if full else 16 if debug else 128
     last = "layer4" if full else "layer1" if debug else "layer3"
-    steps = 10_000 if full else 4 if debug else 12_000
+    steps = 10_000 if full else 4 if debug else 10_000
     two = variant == ""
     cameras = ("primary", "secondary") if two else ("primary",)
     spec = "aloha_sim_two_views" if two else "aloha_sim"
@@ -46,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
         key="image",
         combine="mean",
         norm="instance",
-        temperature=0.05 if full else 0.3,
+        temperature=0.05,
     )
     points = dict(
         name="attention_points",
@@ -89,6 +89,7 @@ def get_config(variant: str = "") -> ConfigDict:
             tokens=dict(shared=dict(name="sine_grid", level=last, width=width)),
             attention=(points,),
             proprio=dict(name="linear", width=width),
+            proprio_dropout=0.0 if full else 0.7,
             latent=dict(name="action_vae", latent_dim=32, beta=10.0, **layers),
             trunk=dict(
                 name="encoder_decoder",

@@ -78,6 +78,35 @@ def test_frames_before_the_episode_do_not_change_the_action():
     np.testing.assert_array_equal(before, after)
 
 
+def test_proprio_is_dropped_for_whole_windows_and_only_in_training():
+    model = build({**policy_config(), "proprio_dropout": 0.3})
+    batch = make_batch(batch=200, window=2)
+
+    def mask(train):
+        @jax.jit
+        def run(rng):
+            rngs = {"params": rng, "dropout": jax.random.fold_in(rng, 1)}
+            encode = dict(method="encode", train=train)
+            context, _ = model.init_with_output(
+                rngs, batch.observation, batch.task, **encode
+            )
+            return context.groups["proprio"].mask[..., 0]
+
+        return np.asarray(run(jax.random.key(0)))
+
+    frames = np.asarray(batch.observation.frame_mask)
+    np.testing.assert_array_equal(mask(False), frames)
+    kept = mask(True)
+    np.testing.assert_array_equal(kept, frames & kept.any(1, keepdims=True))
+    assert 0.6 < kept.any(1).mean() < 0.8
+    with pytest.raises(ValueError, match=r"proprio_dropout is 1\.0; expected at leas"):
+        jax.eval_shape(
+            lambda: build({**policy_config(), "proprio_dropout": 1.0}).init(
+                jax.random.key(0), batch, train=False, method="loss"
+            )
+        )
+
+
 def test_the_instruction_changes_the_action(policy):
     batch = make_batch()
     tokens = batch.task.tokens.at[:, 0].add(1) % 8

@@ -30,6 +30,9 @@ class Policy(nn.Module):
             their images. One with `diagnose(context)` adds to what `diagnose` shows.
         proprio: whether the policy reads its own joint or end-effector state; or the
             module `[b t p] -> [b t d]` that makes a token of it.
+        proprio_dropout: share of the training examples whose token of proprio is
+            masked. Where a demonstration has got to tells what comes next, and a policy
+            that may always read it learns to look late or never.
         latent: `(proprio, action, mask, train) -> (Tokens, loss, metrics)` with a
             method `prior(batch) -> Tokens`: what training may know of the actions to
             come, such as `ActionVAE`. Its loss is called "latent".
@@ -42,6 +45,7 @@ class Policy(nn.Module):
     text: nn.Module | None = None
     attention: tuple[nn.Module, ...] = ()
     proprio: nn.Module | bool = True
+    proprio_dropout: float = 0.0
     latent: nn.Module | None = None
 
     @property
@@ -53,6 +57,11 @@ class Policy(nn.Module):
     def setup(self):
         if self.proprio is True:
             self.proprio_project = nn.Dense(self.trunk.width)
+        if not 0 <= self.proprio_dropout < 1:
+            raise ValueError(
+                f"proprio_dropout is {self.proprio_dropout}; expected at least 0, "
+                "below 1."
+            )
 
     def encode(
         self,
@@ -104,7 +113,12 @@ class Policy(nn.Module):
         if self.proprio:
             project = self.proprio_project if self.proprio is True else self.proprio
             value = project(observation.proprio)[:, :, None]
-            groups["proprio"] = Tokens(value, observation.frame_mask[..., None])
+            mask = observation.frame_mask
+            if train and self.proprio_dropout:
+                share, shape = 1 - self.proprio_dropout, (len(mask), 1)
+                rng = self.make_rng("dropout")
+                mask = mask & jax.random.bernoulli(rng, share, shape)
+            groups["proprio"] = Tokens(value, mask[..., None])
         return context.replace(groups={**groups, **context.groups})
 
     def _features(
