@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     chunk = 8 if debug else 100
     width = 512 if full else 16 if debug else 128
     last = "layer4" if full else "layer1" if debug else "layer3"
-    steps = 10_000 if full else 4 if debug else 10_000
+    steps = 4 if debug else 10_000
     two = variant == ""
     cameras = ("primary", "secondary") if two else ("primary",)
     spec = "aloha_sim_two_views" if two else "aloha_sim"
