@@ -11,6 +11,10 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Python compiles what is imported, when it is; most of these packages never is.
+INSTALL := -m pip install -q --no-compile
+# The two environments are installed side by side.
+MAKEFLAGS += --jobs=2
 
 .PHONY: quickstart test lint clean
 
@@ -43,12 +47,12 @@ $(BIN)/python:
 # The extra is part of the name, so that each is installed once and again when the
 # requirements change.
 $(VENV)/.installed-%: setup.cfg setup.py | $(BIN)/python
-	$(BIN)/python -m pip install -q -e '.[$*]'
+	$(BIN)/python $(INSTALL) -e '.[$*]'
 	@touch $@
 
 $(OPENPI)/.installed: tests/openpi/requirements.txt | $(BIN)/python
 	$(BIN)/python -m venv $(OPENPI)
-	$(OPENPI)/bin/python -m pip install -q -r $<
+	$(OPENPI)/bin/python $(INSTALL) -r $<
 	@touch $@
 
 clean:

@@ -46,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
         key="image",
         combine="mean",
         norm="instance",
-        temperature=0.05,
+        temperature=0.05 if full else 0.3,
     )
     points = dict(
         name="attention_points",
