@@ -47,6 +47,7 @@ def get_config(variant: str = "") -> ConfigDict:
         combine="mean",
         norm="instance",
         temperature=0.05 if full else 0.3,
+        start="random" if full else "opponent",
     )
     points = dict(
         name="attention_points",
@@ -105,6 +106,7 @@ def get_config(variant: str = "") -> ConfigDict:
             warmup_steps=0 if full else 100,
             weight_decay=1e-4,
             clip_norm=0.0 if full else 1.0,
+            learning_rate_scale=() if full else (("attention_0/maps_shared", 0.1),),
         ),
         train=dict(
             steps=steps,

@@ -133,6 +133,20 @@ def test_its_own_stages_read_no_features():
     )
 
 
+def test_points_start_on_the_ends_of_the_opponent_colors():
+    white, red, yellow = (1, 1, 1), (1, -1, -1), (1, 1, -1)
+    black, green, blue = (-1, -1, -1), (-1, 1, -1), (-1, -1, 1)
+    image = np.zeros((1, 32, 48, 3), np.float32)
+    for place, color in enumerate((white, red, yellow, black, green, blue)):
+        image[:, 4:8, 8 * place : 8 * place + 4] = color  # one cell of the maps
+    module = MultistageMaps(LevelStages(), temperature=0.3, start="opponent")
+    levels = {name: level[:1] for name, level in LEVELS.items()}
+    for seed in range(3):
+        _, maps = run(module, jnp.asarray(image), levels, seed)
+        cells = np.argmax(maps.reshape(6, -1), axis=1)
+        np.testing.assert_array_equal(cells, 12 * 1 + 2 * np.arange(6))
+
+
 def test_instance_norm_makes_every_channel_of_every_image_alike():
     module = InstanceNorm()
     x = 5 + 3 * LEVELS["layer1"]
@@ -157,6 +171,11 @@ def test_area_resizing_averages_blocks_and_keeps_a_constant():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        (dict(start="color"), "Unknown 'color'"),
+        (
+            dict(start="opponent", key="stem"),
+            "start='opponent' needs key='image' and combine='mean', got 'stem'",
+        ),
         (dict(combine="sum"), "Unknown 'sum'"),
         (dict(norm="batch"), "Unknown 'batch'"),
         (dict(temperature=0.0), "temperature is 0.0"),

@@ -8,11 +8,13 @@ the map of a point, and its expected position is the point (Cai et al., 2026).
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from vla_jax.models.image import Levels, pick_level
 from vla_jax.names import did_you_mean
 
+_random = nn.initializers.lecun_normal()  # Flax's own for a linear layer
 _SLOPE = 0.3  # of the leaky ReLUs, as in EIPL
 
 
@@ -91,6 +93,20 @@ class InstanceNorm(nn.Module):
         return x * scale[None, None, None] + bias[None, None, None]
 
 
+def _opponent_colors(rng, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    """A kernel `[3 k]` whose columns are the axes of opponent colors and their ends."""
+    del rng
+    axes = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]).T
+    axes = axes / np.linalg.norm(axes, axis=0)
+    ends = np.concatenate([axes, -axes], 1)
+    return jnp.asarray(ends[:, np.arange(shape[1]) % 6], dtype)
+
+
+def _identity(rng, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    del rng
+    return jnp.eye(*shape, dtype=dtype)
+
+
 class MultistageMaps(nn.Module):
     """Attention maps of the points of one camera.
 
@@ -101,6 +117,11 @@ class MultistageMaps(nn.Module):
         combine: "mean" over the stages, or "concat" and one convolution.
         norm: "instance", or "none" for maps as they come.
         temperature: of the softmax; the lower, the fewer pixels make a point.
+        start: "random", or "opponent": point by point on what is brightest, reddest
+            rather than green, yellowest rather than blue, darkest, greenest, bluest in
+            the picture, and so on in turn (the opponent colors of Itti et al., 1998).
+            Where the first maps happen to lie on nothing of use, training seldom moves
+            them there: a point that stands still tells it nothing.
     """
 
     stages: nn.Module
@@ -109,6 +130,7 @@ class MultistageMaps(nn.Module):
     combine: str = "mean"
     norm: str = "instance"
     temperature: float = 0.05
+    start: str = "random"
 
     @property
     def encoder_levels(self) -> tuple[str, ...]:
@@ -133,37 +155,46 @@ class MultistageMaps(nn.Module):
         stages = self.stages(image, levels)
         height, width = stages[0].shape[1:3]
         source = image if self.key == "image" else pick_level(levels, self.key)
-        key = self._project("key", resize_area(source, height, width))
+        opponent = self.start == "opponent"
+        key_init = _opponent_colors if opponent else _random
+        key = self._project("key", resize_area(source, height, width), key_init)
         gated = []
         for index, features in enumerate(stages):
             gate = jax.nn.sigmoid(self._project(f"query_{index}", features))
             gated.append(key * _resize(gate, height, width))
         if self.combine == "concat":
-            logits = self._activate("mix", jnp.concatenate(gated, -1))
+            logits = self._activate("mix", jnp.concatenate(gated, -1), _random)
         else:
             # One convolution with one norm for all stages, run on them side by side.
             n = len(image)
-            mixed = self._activate("mix", jnp.concatenate(gated, 0))
+            mix_init = _identity if opponent else _random
+            mixed = self._activate("mix", jnp.concatenate(gated, 0), mix_init)
             logits = jnp.mean(mixed.reshape(len(gated), n, *mixed.shape[1:]), 0)
         logits = jnp.moveaxis(logits, -1, 1)  # [n k h w]
         return spatial_softmax(logits, self.temperature)
 
-    def _project(self, name: str, x: jax.Array) -> jax.Array:
+    def _project(self, name: str, x: jax.Array, init=_random) -> jax.Array:
         """A 1x1 convolution to one channel for each point, normalized."""
         plain = self.norm == "none"
-        x = nn.Dense(self.num_points, use_bias=plain, name=name)(x)
+        x = nn.Dense(self.num_points, use_bias=plain, kernel_init=init, name=name)(x)
         return x if plain else InstanceNorm(name=f"{name}_norm")(x)
 
-    def _activate(self, name: str, x: jax.Array) -> jax.Array:
-        return nn.leaky_relu(self._project(name, x), _SLOPE)
+    def _activate(self, name: str, x: jax.Array, init) -> jax.Array:
+        return nn.leaky_relu(self._project(name, x, init), _SLOPE)
 
     def _check(self) -> None:
         for value, known in (
             (self.combine, ("mean", "concat")),
             (self.norm, ("instance", "none")),
+            (self.start, ("random", "opponent")),
         ):
             if value not in known:
                 raise ValueError(f"Unknown {value!r}; {did_you_mean(value, known)}")
+        if self.start == "opponent" and (self.key, self.combine) != ("image", "mean"):
+            raise ValueError(
+                "start='opponent' needs key='image' and combine='mean', got "
+                f"{self.key!r} and {self.combine!r}."
+            )
         if not self.temperature > 0:
             raise ValueError(
                 f"temperature is {self.temperature}; expected more than 0."
