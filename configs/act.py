@@ -12,10 +12,12 @@ another. From scratch: `--config.train.load.image_shared.path=` and
 
 `:small` is the same code for two CPU cores: 96x128 pixels, a ResNet of a quarter of the
 width with group normalization and without layer4, from scratch; tokens of 128 numbers
-and two layers, not 512 and four. Its pictures are recorded larger:
+and two layers, not 512 and four; no dropout, but proprio is masked in most examples, or
+a policy that starts from random weights learns to look late. Its pictures are recorded
+larger:
 
-    python launch/collect.py --env=aloha --tasks=transfer_cube --episodes=50 \
-        --image_size=240x320 --cameras=primary,secondary --out=runs/aloha/data
+    python launch/collect.py --env=aloha --tasks=transfer_cube --episodes=200 \
+        --action_noise=0.01 --image_size=240x320 --out=runs/aloha/data
     python launch/train.py --config=configs/act.py:small --workdir=runs/act
     python launch/evaluate.py --checkpoint=runs/act --env=aloha --tasks=transfer_cube
 """
