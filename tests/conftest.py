@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 # Tests compile hundreds of tiny programs and run each a few times, so LLVM's
 # optimizations cost far more than they save. Subprocesses inherit the flags.
@@ -15,6 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import hypothesis
 import jax
+
+# The Triton that PyTorch brings on some machines and TensorFlow have an LLVM each. Both
+# in one process end it with a segmentation fault; no test needs Triton.
+sys.modules["triton"] = None
 
 # On a busy machine an example may take long; speed is no property of the code.
 hypothesis.settings.register_profile("patient", deadline=None)
