@@ -58,6 +58,7 @@ def get_config(variant: str = "") -> ConfigDict:
         gather="",
         future=dict(name="future_points", chunk=chunk, target="both"),
     )
+    slow = (("attention_0/maps_shared", 0.1),)
     ramp = dict(start=1e-4, stop=0.1, share=0.25, shape="s_curve")
     offsets = "random:4" if full else "random:1"
     weights = "weights/resnet18.pth" if full else ""
@@ -106,7 +107,7 @@ def get_config(variant: str = "") -> ConfigDict:
             warmup_steps=0 if full else 100,
             weight_decay=1e-4,
             clip_norm=0.0 if full else 1.0,
-            learning_rate_scale=() if full else (("attention_0/maps_shared", 0.1),),
+            **({} if full else dict(learning_rate_scale=slow)),
         ),
         train=dict(
             steps=steps,

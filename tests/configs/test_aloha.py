@@ -85,7 +85,7 @@ def test_msact_differs_from_act_in_what_it_adds_alone(variant):
     for section, added in (
         ("data", {"labels", "cameras", "datasets"} if variant == "" else {"labels"}),
         ("model", {"attention"}),
-        ("optimizer", set()),
+        ("optimizer", {"learning_rate_scale"} if variant else set()),
         ("train", {"loss_weights"}),
         ("evaluation", set()),
     ):
