@@ -7,7 +7,11 @@ r"""AnchorRefine and its ablations on ten Meta-World tasks, on two CPU cores.
 
 The argument is a list of words: a profile (regression by default), at most one of
 `ABLATIONS`, and `debug`, such as `regression,explicit`. What the first phase saved last
-is the base policy: `launch/evaluate.py --step=2000`.
+is the base policy: `launch/evaluate.py --step=2000`. With `second_phase` only that
+phase is trained, on the anchor that the run of its profile has saved:
+
+    python launch/train.py --config=configs/anchorrefine.py:explicit,second_phase \
+        --workdir=runs/ten/explicit
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +35,11 @@ ABLATIONS = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     """The config that the words of `arg` describe."""
-    profile, ablation, debug = choose_words(arg, PROFILES, ABLATIONS, ("debug",))
+    profile, ablation, debug, second = choose_words(
+        arg, PROFILES, ABLATIONS, ("debug",), ("second_phase",)
+    )
+    if second and ablation == "deeper":
+        raise ValueError("There is no second_phase of 'deeper', which has one phase.")
     profile = profile or "regression"
     width, anchor_steps, refine_steps = (16, 2, 2) if debug else (128, 2000, 800)
     head = part(profile, width)
@@ -91,6 +99,12 @@ def get_config(arg: str = "") -> ConfigDict:
             ),
             optimizer=dict(learning_rate=3e-4),
         )
+    if second:
+        # Loaded is the average already, which `from_average` would ask for.
+        phase = dict(config["train"]["phases"][1], from_average=False)
+        anchor = dict(initial_checkpoint=f"runs/ten/{profile}")
+        anchor |= dict(initial_step=anchor_steps)
+        config["train"] = dict(config["train"], phases=(phase,), **anchor)
     return ConfigDict(config)
 
 

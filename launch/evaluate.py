@@ -4,9 +4,10 @@
     python launch/evaluate.py --checkpoint=runs/act --env=aloha --tasks=transfer_cube
     python launch/evaluate.py --checkpoint=runs/arm --env=libero --tasks=libero_object
 
-Two checkpoints, separated by a comma, are compared on identical episodes. Interrupted
-at any moment, the same command continues. Instead of a checkpoint, any server that
-speaks openpi's protocol can be evaluated:
+Several checkpoints, separated by commas, are compared with the first on identical
+episodes; `--step=2000,latest` says at which step each. Interrupted at any moment, the
+same command continues. Instead of a checkpoint, any server that speaks openpi's
+protocol can be evaluated:
 
     python launch/evaluate.py --policy_server=ws://localhost:8000 --tasks=drawer-open
 
@@ -29,7 +30,7 @@ from vla_jax.simulation.aloha_variants import VARIANTS
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_list("checkpoint", None, "Run folder, or two to compare.")
+flags.DEFINE_list("checkpoint", None, "Run folder, or several to compare.")
 flags.DEFINE_string("policy_server", None, "Instead: ws://host:port of a server.")
 flags.DEFINE_string(
     "server_layout", None, "Names that a server of another make uses, such as libero."
@@ -45,7 +46,7 @@ flags.DEFINE_integer("seed", 7, "Seed of the evaluation.")
 flags.DEFINE_string("out", None, "Results; <checkpoint>/evaluation by default.")
 flags.DEFINE_integer("workers", 2, "Environments at a time.", lower_bound=1)
 flags.DEFINE_integer("videos", 1, "Episodes of each task to film.", lower_bound=0)
-flags.DEFINE_integer("step", None, "Saved step; the latest when not given.")
+flags.DEFINE_list("step", ["latest"], "Saved step, or one for each checkpoint.")
 flags.DEFINE_integer("execute", None, "Actions played of each predicted chunk.")
 flags.DEFINE_float("ensemble", None, "Rate of temporal ensembling, for example 0.01.")
 flags.DEFINE_integer(
@@ -71,10 +72,12 @@ flags.DEFINE_enum(
 )
 
 _PLAYED = ("checkpoint", "policy_server", "recorded")
+# Folders of the results of compared checkpoints.
+_PLACES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
 def main(argv: list[str]) -> None:
-    """Evaluates one checkpoint, or compares two."""
+    """Evaluates one checkpoint, or compares several."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments {argv[1:]}.")
     try:
@@ -117,9 +120,9 @@ def _evaluate() -> None:
         return
     if not FLAGS.tasks:
         raise ValueError("Say which tasks to play: --tasks=NAME,NAME or --tasks=all.")
-    if FLAGS.checkpoint and len(FLAGS.checkpoint) > 2:
+    if FLAGS.checkpoint and len(FLAGS.checkpoint) > len(_PLACES):
         raise ValueError(
-            f"{len(FLAGS.checkpoint)} checkpoints came; one is evaluated, two are "
+            f"{len(FLAGS.checkpoint)} checkpoints came; at most {len(_PLACES)} are "
             "compared."
         )
     require_installed(FLAGS.env)
@@ -140,31 +143,49 @@ def _evaluate() -> None:
         print(f"Wrote {out / 'evaluation.json'}")
         return
     folders = [find_folder(name) for name in FLAGS.checkpoint]
+    steps = _steps(folders)
     out = Path(FLAGS.out) if FLAGS.out else folders[0].parent / "evaluation"
     ensure_gl()
+    names = [f"{n} at step {s}" for n, s in zip(FLAGS.checkpoint, steps, strict=True)]
     reports = []
-    for number, folder in enumerate(folders):
-        place = out if len(folders) == 1 else out / ("first", "second")[number]
-        print(f"Evaluating {FLAGS.checkpoint[number]}")
-        report = _evaluate_one(folder, tasks, place)
-        reports.append(report)
-        print(format_table(report))
+    for name, folder, step, part in zip(names, folders, steps, _PLACES, strict=False):
+        place = out if len(folders) == 1 else out / part
+        print(f"Evaluating {name}")
+        reports.append(_evaluate_one(folder, step, tasks, place))
+        print(format_table(reports[-1]))
         print(f"Wrote {place / 'evaluation.json'}")
-    if len(reports) == 2:
-        rows = compare(*reports)
-        write_comparison(out / "comparison.json", rows, FLAGS.checkpoint)
-        print(format_comparison(rows, FLAGS.checkpoint))
-        print(f"Wrote {out / 'comparison.json'}")
+    for name, report, part in zip(names[1:], reports[1:], _PLACES[1:], strict=False):
+        rows = compare(reports[0], report)
+        path = out / f"comparison{'' if part == 'second' else '_' + part}.json"
+        write_comparison(path, rows, [names[0], name])
+        print(format_comparison(rows, [names[0], name]))
+        print(f"Wrote {path}")
 
 
-def _evaluate_one(folder: Path, tasks: tuple[str, ...], out: Path) -> dict:
-    from vla_jax.serving.agent import Agent
+def _steps(folders: list[Path]) -> list[int]:
+    """The saved step of each folder that `--step` asks for."""
     from vla_jax.train.checkpoint import saved_steps
 
-    steps = saved_steps(folder)
-    if not steps:
-        raise ValueError(f"{folder} holds no saved step yet.")
-    step = steps[-1] if FLAGS.step is None else FLAGS.step
+    asked = FLAGS.step * len(folders) if len(FLAGS.step) == 1 else FLAGS.step
+    if len(asked) != len(folders):
+        raise ValueError(
+            f"--step={','.join(asked)} names {len(asked)} steps for {len(folders)} "
+            "checkpoints; give one for all or one for each."
+        )
+    steps = []
+    for folder, word in zip(folders, asked, strict=True):
+        saved = saved_steps(folder)
+        if not saved:
+            raise ValueError(f"{folder} holds no saved step yet.")
+        if word != "latest" and not word.isdecimal():
+            raise ValueError(f"--step={word} is neither a number nor 'latest'.")
+        steps.append(saved[-1] if word == "latest" else int(word))
+    return steps
+
+
+def _evaluate_one(folder: Path, step: int, tasks: tuple[str, ...], out: Path) -> dict:
+    from vla_jax.serving.agent import Agent
+
     agent = Agent.from_checkpoint(
         folder, step=step, execute=FLAGS.execute, ensemble=FLAGS.ensemble
     )

@@ -49,17 +49,19 @@ class _Pusher:
         return np.tile(np.float32([0, self._motion, 0, 0]), (len(slots), 1))
 
 
-def _checkpoint(folder):
+def _checkpoint(folder, steps=(40,)):
     place = folder / "checkpoints"
-    (place / "40").mkdir(parents=True)
+    for step in steps:
+        (place / str(step)).mkdir(parents=True)
+        (place / str(step) / "files.json").write_text(f"{folder} {step}")
     (place / "config.json").write_text('{"evaluation": {"horizon": 30}}')
-    (place / "40" / "files.json").write_text(str(folder))
     return str(folder)
 
 
 def _load(folder, *, step, execute, ensemble):
-    assert step == 40 and execute is None and ensemble == 0.01
-    return _Pusher(motion=1.0 if "good" in str(folder) else 0.0)
+    assert step in (40, 60) and execute is None and ensemble == 0.01
+    good = "good" in str(folder) and step == 40
+    return _Pusher(motion=1.0 if good else 0.0)
 
 
 def _main(command, monkeypatch, **flags):
@@ -94,11 +96,25 @@ def test_two_checkpoints_are_compared_on_identical_episodes(
     assert [e["steps"] for e in second["episodes"]] == [30, 30]
     assert first["settings"]["step"] == 40 and first["settings"]["seed"] == 7
     rows = json.loads((out / "comparison.json").read_text())
-    assert rows["first"] == names[0]
+    assert rows["first"] == f"{names[0]} at step 40"
     wins = first["tasks"]["coffee-button"]["successes"]
     assert rows["tasks"]["all tasks"]["only_first"] == wins
     printed = capsys.readouterr().out
     assert "McNemar" in printed and "95 % interval" in printed
+
+
+def test_steps_of_one_run_are_compared_with_the_first(command, monkeypatch, tmp_path):
+    run = _checkpoint(tmp_path / "good", steps=(40, 60))
+    bad = _checkpoint(tmp_path / "bad")
+    out, steps = tmp_path / "out", ["40", "latest", "40"]
+    _main(command, monkeypatch, checkpoint=[run, run, bad], step=steps, out=str(out))
+    names = []
+    for name in ("comparison.json", "comparison_third.json"):
+        rows = json.loads((out / name).read_text())
+        assert rows["tasks"]["all tasks"]["only_first"] > 0
+        names.append((rows["first"], rows["second"]))
+    first = f"{run} at step 40"
+    assert names == [(first, f"{run} at step 60"), (first, f"{bad} at step 40")]
 
 
 def test_the_default_place_is_beside_the_checkpoint(command, monkeypatch, tmp_path):
@@ -156,7 +172,9 @@ def test_mistakes_are_one_sentence(command, monkeypatch, tmp_path):
     name = _checkpoint(tmp_path / "good")
     for flags, message in (
         ({"checkpoint": [name], "tasks": ["opn"]}, "Unknown metaworld task 'opn'"),
-        ({"checkpoint": [name] * 3}, "3 checkpoints came"),
+        ({"checkpoint": [name] * 9}, "9 checkpoints came"),
+        ({"checkpoint": [name], "step": ["1", "2"]}, "names 2 steps for 1 checkp"),
+        ({"checkpoint": [name], "step": ["last"]}, "--step=last is neither"),
         ({"checkpoint": [str(tmp_path / "no")]}, "does not exist"),
     ):
         with pytest.raises(SystemExit, match=message):
