@@ -7,8 +7,9 @@
 It is `configs/act.py` with the cameras `top` and `angle`, six points on each as tokens,
 and the loss that aligns foreseen points with those of four later frames. Full size is
 for a GPU, also with one camera, `:top`. `:small` is for two CPU cores, one camera and
-one later frame; `configs/act.py` says how its pictures are recorded. What the paper
-leaves open is a field of `model.attention` or `data.labels`; docs/fidelity.md lists it.
+one later frame; `configs/act.py` says how its pictures are recorded. Half of its
+samples hide the points, or none with `:small,always_points`. What the paper leaves open
+is a field of `model.attention` or `data.labels`; docs/fidelity.md lists it.
 
     python launch/visualize.py points --checkpoint=runs/msact \
         --data_dir=runs/aloha/data/aloha/1.0.0 --out=points.mp4
@@ -16,13 +17,14 @@ leaves open is a field of `model.attention` or `data.labels`; docs/fidelity.md l
 
 from ml_collections import ConfigDict
 
+from vla_jax.names import choose_words
+
 VARIANTS = ("", "top", "small", "debug")
 
 
-def get_config(variant: str = "") -> ConfigDict:
+def get_config(arg: str = "") -> ConfigDict:
     """The config; `:top` has one camera, `:small` is for two CPU cores."""
-    if variant not in VARIANTS:
-        raise ValueError(f"Unknown variant {variant!r}; choose one of {VARIANTS}.")
+    variant, always = choose_words(arg, VARIANTS[1:], ("always_points",))
     full, debug = variant in ("", "top"), variant == "debug"
     chunk = 8 if debug else 100
     width = 512 if full else 16 if debug else 128
@@ -56,6 +58,7 @@ def get_config(variant: str = "") -> ConfigDict:
         width=width,
         embed="shared" if full else "sine",
         gather="",
+        dropout=0.0 if full or always else 0.5,
         future=dict(name="future_points", chunk=chunk, target="both"),
     )
     slow = (("attention_0/maps_shared", 0.1),)

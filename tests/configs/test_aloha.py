@@ -74,7 +74,7 @@ def test_every_variant_reads_what_is_collected(module, variant):
 
 @pytest.mark.parametrize("module", [act, msact])
 def test_an_unknown_variant_is_named(module):
-    with pytest.raises(ValueError, match="Unknown variant 'big'; choose one of"):
+    with pytest.raises(ValueError, match="Unknown variant 'big'; choose"):
         module.get_config("big")
 
 
@@ -94,3 +94,8 @@ def test_msact_differs_from_act_in_what_it_adds_alone(variant):
             key for key in keys if ours[section].get(key) != baseline[section].get(key)
         }
         assert differ == added, section
+
+
+def test_only_the_small_msact_hides_its_points_in_training():
+    for arg, share in (("", 0.0), ("small", 0.5), ("small,always_points", 0.0)):
+        assert msact.get_config(arg).model.attention[0]["dropout"] == share

@@ -372,6 +372,7 @@ def test_points_that_are_too_near_repel_with_a_finite_gradient():
         (dict(cameras=("side",)), r"cameras \['side'\]; the observation has"),
         (dict(maps={}), "No maps for camera 'top'"),
         (dict(embed="mlp"), "Unknown embed 'mlp'"),
+        (dict(dropout=1.0), r"dropout is 1\.0; expected at least 0, below 1"),
         (
             dict(future=dict(name="future_points", chunk=9)),
             r"readouts 0 to 9, but the trunk has 5; set model\.trunk\.num_readouts",

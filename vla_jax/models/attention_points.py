@@ -44,6 +44,9 @@ class AttentionPoints(nn.Module):
         gather: level whose features under the map are added to the token, or "" for
             coordinates only.
         as_tokens: whether the trunk reads the points; without, they only align.
+        dropout: share of the training examples whose points the trunk does not read.
+            They are easier to read than the picture's own tokens, and a policy that
+            may always read them need not learn to read those.
     """
 
     cameras: tuple[str, ...]
@@ -53,12 +56,17 @@ class AttentionPoints(nn.Module):
     embed: str = "shared"
     gather: str = ""
     as_tokens: bool = True
+    dropout: float = 0.0
 
     loss_name = "align"
 
     def setup(self):
         for camera in self.cameras:
             self._maps_of(camera)  # refuses a camera without maps
+        if not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"dropout is {self.dropout}; expected at least 0, below 1."
+            )
         if self.embed not in EMBEDDINGS:
             known = did_you_mean(self.embed, EMBEDDINGS)
             raise ValueError(f"Unknown embed {self.embed!r}; {known}")
@@ -96,7 +104,6 @@ class AttentionPoints(nn.Module):
         Raises:
             ValueError: the observation lacks one of the cameras.
         """
-        del train
         observation = context.observation
         missing = sorted(set(self.cameras) - set(observation.image))
         if missing:
@@ -116,7 +123,14 @@ class AttentionPoints(nn.Module):
         )
         if not self.as_tokens:
             return context
-        return context.replace(groups=context.groups | {"points": self._embed(context)})
+        tokens = self._embed(context)
+        if train and self.dropout:
+            shape = (len(tokens.mask), 1, 1)
+            kept = jax.random.bernoulli(
+                self.make_rng("dropout"), 1 - self.dropout, shape
+            )
+            tokens = tokens.replace(mask=tokens.mask & kept)
+        return context.replace(groups=context.groups | {"points": tokens})
 
     def loss(
         self, context: Context, labels: Mapping[str, Any], *, train: bool
