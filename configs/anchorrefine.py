@@ -7,7 +7,7 @@ r"""AnchorRefine and its ablations on ten Meta-World tasks, on two CPU cores.
 
 The argument is a list of words: a profile (regression by default), at most one of
 `ABLATIONS`, and `debug`, such as `regression,explicit`. What the first phase saved last
-is the base policy: `launch/evaluate.py --step=2000`. With `second_phase` only that
+is the base policy: `launch/evaluate.py --step=6000`. With `second_phase` only that
 phase is trained, on the anchor that the run of its profile has saved:
 
     python launch/train.py --config=configs/anchorrefine.py:explicit,second_phase \
@@ -41,11 +41,16 @@ def get_config(arg: str = "") -> ConfigDict:
     if second and ablation == "deeper":
         raise ValueError("There is no second_phase of 'deeper', which has one phase.")
     profile = profile or "regression"
-    width, anchor_steps, refine_steps = (16, 2, 2) if debug else (128, 2000, 800)
-    head = part(profile, width)
+    width, anchor_steps, refine_steps = (16, 2, 2) if debug else (128, 6000, 2400)
+    head, trunk = part(profile, width), sizes(width, 1 if debug else 2)
+    if profile == "regression":
+        trunk["num_readouts"] = CHUNK
     if ablation == "deeper":
         anchor_steps += refine_steps
-        head = part(profile, width, num_layers=4)
+        if profile == "regression":
+            trunk["num_layers"] += 3
+        else:
+            head = part(profile, width, num_layers=4)
     cameras = ("primary", "wrist")
     widths = (8, 8, 8) if debug else (32, 64, 64)
     encoder = dict(name="conv", patch=4, widths=widths, strides=(2, 1))
@@ -71,7 +76,7 @@ def get_config(arg: str = "") -> ConfigDict:
             image={camera: dict(encoder) for camera in cameras},
             tokens={camera: dict(tokens) for camera in cameras},
             text=dict(**text, width=width),
-            trunk=dict(name="blockwise", **sizes(width, 1 if debug else 2)),
+            trunk=dict(name="blockwise", **trunk),
             head=head,
         ),
         optimizer=dict(
@@ -82,8 +87,8 @@ def get_config(arg: str = "") -> ConfigDict:
         ),
         train=dict(
             steps=anchor_steps,
-            save_every=1 if debug else 500,
-            eval_every=2 if debug else 400,
+            save_every=1 if debug else 1000,
+            eval_every=2 if debug else 600,
             ema_decay=0.995,
             augment=dict(shift=2, brightness=0.05, contrast=0.1),
         ),
@@ -112,7 +117,11 @@ def part(profile: str, width: int, *, refine: bool = False, num_layers: int = 2)
     """The anchor's head of a profile, or its refinement, which starts at zero."""
     shared = dict(chunk=CHUNK, action_dim=ACTION_DIM, gripper_dims=GRIPPER)
     if profile == "regression":
-        decoder = dict(name="query_decoder", chunk=CHUNK, **sizes(width, num_layers))
+        # As in GR-1, the anchor is a perceptron on one readout for each action.
+        decoder = dict(name="readout_decoder", chunk=CHUNK, widths=(width // 2,) * 2)
+        if refine:
+            layers = sizes(width, num_layers)
+            decoder = dict(name="query_decoder", chunk=CHUNK, **layers)
         fields = dict(element_loss="smooth_l1", zero_init=refine)
         return dict(name="regression", decoder=decoder, **fields, **shared)
     periods = dict(min_period=4e-3, max_period=4.0) if profile == "flow" else {}

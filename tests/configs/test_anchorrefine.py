@@ -26,4 +26,4 @@ def test_the_second_phase_alone_is_that_of_both(profile, ablation):
     for section in ("seed", "data", "model", "optimizer", "evaluation"):
         assert alone[section] == both[section]
     assert alone["train"]["initial_checkpoint"] == f"runs/ten/{profile}"
-    assert alone["train"]["initial_step"] == second.start == 2000
+    assert alone["train"]["initial_step"] == second.start == 6000
