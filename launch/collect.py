@@ -124,6 +124,9 @@ def _rehearse(recipe: Recipe) -> None:
     width = max(len(task) for task in outcomes)
     print(f"{'task':{width}}  kept  attempts  success  95 % interval")
     for task, attempts in outcomes.items():
+        if not attempts:
+            print(f"{task:{width}}  refused: the expert has no skill for it")
+            continue
         wins = sum(success for _, success in attempts)
         low, high = wilson_interval(wins, len(attempts))
         print(

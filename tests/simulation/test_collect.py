@@ -10,9 +10,9 @@ from tests.simulation.fake_environment import FakeEnvironment
 from vla_jax.data.rlds import episode_from_record, open_rlds
 from vla_jax.data.standardize import resolve_spec
 from vla_jax.data.tfrecord import iterate_records
-from vla_jax.simulation.collect import _fingerprint, collect, rehearse
+from vla_jax.simulation.collect import Rehearser, _fingerprint, collect, rehearse
 from vla_jax.simulation.demonstration import Recipe, collect_episode
-from vla_jax.simulation.environment import episode_seed, make_environment
+from vla_jax.simulation.environment import NoSkill, episode_seed, make_environment
 
 
 def _as_it_is(name, feature, image):
@@ -103,6 +103,48 @@ def test_an_attempt_may_begin_in_a_given_state():
     assert metadata["seed"] == episode_seed("collect", 0, "left", 3)
     with pytest.raises(ValueError, match="metaworld has 0 of each task"):
         rehearse(["reach"], attempts=2, fixed=True)
+
+
+def test_a_task_without_a_skill_costs_no_other_its_result(monkeypatch):
+    played = {"reach": ({"action": [0, 0, 0]}, {"success": True})}
+
+    def play(self, task, number):
+        if task not in played:
+            raise NoSkill(f"No skill for {task}.")
+        return played[task]
+
+    monkeypatch.setattr(Rehearser, "play", play)
+    monkeypatch.setattr("vla_jax.simulation.collect.Workers", InProcess)
+    monkeypatch.setattr("vla_jax.simulation.collect.require_installed", str)
+    monkeypatch.setattr("vla_jax.simulation.collect.check_tasks", lambda _, t: t)
+    found = rehearse(["reach", "microwave"], attempts=2, progress=False)
+    assert found == {"reach": [(3, True)] * 2, "microwave": []}
+
+
+class InProcess:
+    """Workers that answer when they are waited for, in this process."""
+
+    def __init__(self, make, arguments):
+        self._handlers = [make(*each) for each in arguments]
+        self._waiting = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    @property
+    def idle(self):
+        return [n for n in range(len(self._handlers)) if n not in self._waiting]
+
+    def submit(self, worker, request, name):
+        del name
+        self._waiting[worker] = request
+
+    def wait(self):
+        waiting, self._waiting = self._waiting, {}
+        return [(n, self._handlers[n](request)) for n, request in waiting.items()]
 
 
 def test_the_data_set_does_not_depend_on_the_number_of_workers(tmp_path):

@@ -25,6 +25,7 @@ from vla_jax.simulation.demonstration import (
 )
 from vla_jax.simulation.environment import (
     Environment,
+    NoSkill,
     check_tasks,
     dataset_name,
     fixed_starts,
@@ -133,7 +134,8 @@ def rehearse(
         progress: show a progress bar.
 
     Returns:
-        Task to the length and the success of each attempt.
+        Task to the length and the success of each attempt; to none where the expert
+        has no skill for it.
 
     Raises:
         ValueError: unknown tasks, or too few fixed initial states.
@@ -148,7 +150,7 @@ def rehearse(
         )
     recipe = dataclasses.replace(recipe, cameras=(), depth=None)
     wanted = [(task, number) for task in tasks for number in range(attempts)]
-    outcomes: dict[tuple[str, int], tuple[int, bool]] = {}
+    outcomes: dict[tuple[str, int], tuple[int, bool] | None] = {}
     playing: dict[int, tuple[str, int]] = {}
     waiting = wanted[::-1]
     with (
@@ -162,7 +164,10 @@ def rehearse(
             for worker, outcome in pool.wait():
                 outcomes[playing.pop(worker)] = outcome
                 bar.update()
-    return {task: [outcomes[task, n] for n in range(attempts)] for task in tasks}
+    return {
+        task: [found for n in range(attempts) if (found := outcomes[task, n])]
+        for task in tasks
+    }
 
 
 class Rehearser:
@@ -172,9 +177,15 @@ class Rehearser:
         self._recipe, self._fixed = recipe, fixed
         self._environment: Environment | None = None
 
-    def __call__(self, request: tuple[str, int]) -> tuple[int, bool]:
-        """Plays attempt (task, number); returns its length and success."""
-        steps, metadata = self.play(*request)
+    def __call__(self, request: tuple[str, int]) -> tuple[int, bool] | None:
+        """Plays attempt (task, number); returns its length and success.
+
+        None where there is no skill for the task: others have been played already.
+        """
+        try:
+            steps, metadata = self.play(*request)
+        except NoSkill:
+            return None
         return len(steps["action"]), bool(metadata["success"])
 
     def play(self, task: str, number: int) -> tuple[dict, dict]:

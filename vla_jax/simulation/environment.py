@@ -16,6 +16,10 @@ from vla_jax.names import did_you_mean
 ENVIRONMENTS = ("aloha", "libero", "metaworld")
 
 
+class NoSkill(ValueError):
+    """The scripted expert of a simulator cannot play a task."""
+
+
 class Environment(Protocol):
     """One task of one simulated robot.
 

@@ -158,7 +158,7 @@ class Libero:
         The script goes on by one step at every call, so call it once per step.
 
         Raises:
-            ValueError: no script reaches this task; the list of those is in the docs.
+            NoSkill: no script reaches this task; the list of those is in the docs.
         """
         from vla_jax.simulation.libero.expert import Expert
         from vla_jax.simulation.libero.scene import Scene

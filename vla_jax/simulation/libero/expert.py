@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vla_jax.simulation.environment import NoSkill
 from vla_jax.simulation.libero.grasp import (
     Grasp,
     comfortable,
@@ -50,14 +51,14 @@ class Expert:
         """Plans in `scene`, which tells the present state whenever it is asked.
 
         Raises:
-            ValueError: the goal has a part that no skill reaches.
+            NoSkill: the goal has a part that no skill reaches.
         """
         self._scene = scene
         self._gripper = _OPEN
         self._home = self._scene.hand + 0.05 * _UP
         for kind, *names in self._scene.goals:
             if not _reachable(self._scene, kind, names):
-                raise ValueError(f"No skill reaches the goal {[kind, *names]}.")
+                raise NoSkill(f"No skill reaches the goal {[kind, *names]}.")
         self._script = self._play()
 
     def action(self) -> np.ndarray:
