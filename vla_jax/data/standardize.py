@@ -27,6 +27,7 @@ __all__ = [
     "standardize_metaworld",
 ]
 
+METAWORLD_CLOSED = 0.6  # effort of a gripper that is to hold something
 _REQUIRED = ("proprio", "action", "language")
 _OPTIONAL = ("pose", "objects", "camera", "success", "steps")
 _MATRICES = {"intrinsics": 3, "extrinsics": 4}
@@ -144,8 +145,9 @@ def decode_language(strings: Sequence[bytes]) -> list[str] | list[list[str]]:
 def standardize_metaworld(raw: RawEpisode) -> dict:
     """Meta-World as `launch/collect.py` writes it."""
     action = raw.arrays["steps/action"]
-    # Meta-World's gripper effort goes from -1 (open) to +1 (closed).
-    gripper = (1 - action[:, -1:]) / 2
+    # Meta-World's number of the gripper is an effort, which opens from -1 on.
+    effort = action[:, -1:]
+    gripper = np.clip((METAWORLD_CLOSED - effort) / (METAWORLD_CLOSED + 1), 0, 1)
     return {
         "proprio": raw.arrays["steps/observation/state"],
         "action": np.concatenate([action[:, :-1], gripper], axis=1),

@@ -2,9 +2,14 @@
 
 Standard actions are the hand's displacement (x, y, z in [-1, 1], 1 = 1 cm per step)
 and the opening of the gripper (1 = open, 0 = closed); Meta-World's own last number is
-an effort, -1 opening and +1 closing. `proprio` is the hand's position in metres,
+an effort, -1 when open and 0.6 when closed. `proprio` is the hand's position in metres,
 robot base frame, and the gripper's opening from 0 to 1. The goal, which Meta-World
 hides from policies, is visible in the pictures as a small sphere where a task has one.
+
+The experts open with efforts from -1 to 0.5 and close with 0.6 to 1, each task in its
+own way, so that a threshold could not tell one from the other. Here they open with -1
+and close with 0.6, except in the two tasks that need a gentler grip; 1 would squeeze a
+ball or a peg away.
 """
 
 import importlib.util
@@ -14,6 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vla_jax.data.standardize import METAWORLD_CLOSED
 from vla_jax.names import did_you_mean
 from vla_jax.simulation.environment import check_tasks
 from vla_jax.simulation.instructions import INSTRUCTIONS
@@ -31,6 +37,9 @@ PRIMARY_CAMERAS = {
     "behindGripper": False,
 }
 _WRIST = "gripperPOV"
+_CLOSING = 0.55  # effort from which an expert means to close
+# Their experts hold with an effort of 0.1; 0.6 loses what they hold.
+_GENTLE = ("peg-unplug-side", "pick-out-of-hole")
 DEFAULT_PRIMARY = "corner2"
 DEFAULT_HORIZON = 200  # steps; the experts need 30 to 190
 DEFAULT_IMAGE_SIZE = 128
@@ -153,7 +162,11 @@ class MetaWorld:
             warnings.simplefilter("ignore")
             native = self._expert.get_action(self._full)
         native = np.clip(np.asarray(native, np.float32), -1, 1)
-        native[3] = (1 - native[3]) / 2
+        closed = METAWORLD_CLOSED
+        if self.task in _GENTLE:
+            native[3] = (closed - native[3]) / (closed + 1)
+        else:
+            native[3] = native[3] < _CLOSING
         return native
 
     def native_action(self, action: np.ndarray) -> np.ndarray:
@@ -166,7 +179,7 @@ class MetaWorld:
             )
         if not np.isfinite(action).all():
             raise ValueError(f"The action {action.tolist()} is not finite.")
-        action[3] = 1 - 2 * action[3]
+        action[3] = METAWORLD_CLOSED - (1 + METAWORLD_CLOSED) * action[3]
         return np.clip(action, -1, 1)
 
     def frame(self, size: int) -> np.ndarray:
