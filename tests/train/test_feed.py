@@ -70,3 +70,24 @@ def test_a_feed_counts_what_has_been_seen(tmp_path):
     feed = make_feed(config, make_mesh({}))
     assert feed.seen(2) == [("metaworld", 8, 8 / 12, 8 / 12)]
     assert feed.seen(6) == [("metaworld", 24, 1.0, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("head", "looks"),
+    [
+        (dict(gripper_dims=(3,)), True),
+        (dict(anchor=dict(gripper_dims=(3,)), refine=dict(gripper_dims=(3,))), True),
+        (dict(gripper_dims=()), False),
+    ],
+)
+def test_data_of_a_head_that_decides_are_looked_at(tmp_path, monkeypatch, head, looks):
+    looked = []
+    monkeypatch.setattr("vla_jax.train.feed.warn_undecided", looked.append)
+    config = dict(
+        seed=3,
+        data=fake.data_config(fake.write_dataset(tmp_path), batch_size=4),
+        train=dict(accumulate=1, eval_batches=2),
+        model=dict(head=head),
+    )
+    make_feed(config, make_mesh({}))
+    assert bool(looked) == looks

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from jax.sharding import Mesh
 
+from vla_jax.data.checks.gripper import warn_undecided
 from vla_jax.data.loader import to_device, train_batches, validation_batches
 from vla_jax.data.seen import Seen, seen_after
 from vla_jax.data.source import open_source
@@ -49,6 +50,8 @@ def make_feed(config: Mapping[str, Any], mesh: Mesh) -> Feed:
         mesh, config["data"]["batch_size"], config["train"]["accumulate"]
     )
     source = open_source(config["data"])
+    if _decides(config.get("model", {})):
+        warn_undecided(source.indexes)
 
     host, num_hosts = data_share(sharding, config["data"]["batch_size"])
     hosts = dict(host=host, num_hosts=num_hosts)
@@ -80,6 +83,12 @@ def make_feed(config: Mapping[str, Any], mesh: Mesh) -> Feed:
         tokenizer=source.tokenizer.to_bytes(),
         seen=seen,
     )
+
+
+def _decides(model: Mapping[str, Any]) -> bool:
+    """Whether a head of the model has `gripper_dims`."""
+    head = model.get("head", {})
+    return any(part.get("gripper_dims") for part in (head, head.get("anchor", {})))
 
 
 def require_validation(feed: Feed) -> None:

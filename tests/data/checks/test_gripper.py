@@ -1,10 +1,14 @@
 """The gripper: range, what comes first, lifting; one fault each."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
+from absl import logging
 
 from tests import fake_arm
+from vla_jax.data.checks.gripper import unclear_share, warn_undecided
 
 HALF = fake_arm.GRASP
 
@@ -81,3 +85,22 @@ def test_without_a_gripper_nothing_is_said_about_it(tmp_path):
         "skipped",
         "The spec declares no gripper.",
     )
+
+
+@pytest.mark.parametrize("told", [0.375, 0.5])
+def test_a_head_that_decides_is_warned_of_commands_in_between(told, monkeypatch):
+    said = []
+    monkeypatch.setattr(logging, "warning", lambda text, *a: said.append(text % a))
+    action = np.ones((20, 7), np.float32)
+    index = SimpleNamespace(spec=fake_arm.ARM, action=action)
+    warn_undecided([index])
+    action[:2, 6] = told
+    assert unclear_share(index) == 0.1 and not said
+    warn_undecided([index])
+    assert f"in 10 % of the steps of '{fake_arm.ARM.name}'" in said[0]
+
+
+def test_without_a_gripper_nothing_is_unclear():
+    spec = dataclasses.replace(fake_arm.ARM, action=("relative",) * 7)
+    action = np.full((20, 7), 0.5, np.float32)
+    assert unclear_share(SimpleNamespace(spec=spec, action=action)) == 0

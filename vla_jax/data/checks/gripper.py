@@ -4,9 +4,10 @@ The standard is 1 = open, 0 = closed. A standardize function with the sign the w
 round passes every check of shapes and ruins training; behavior tells the two apart.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+from absl import logging
 
 from vla_jax.data.checks.finding import Finding, Sample, some
 from vla_jax.data.checks.motion import Motion
@@ -14,6 +15,8 @@ from vla_jax.data.index import Index
 
 _BLOCK = 65536  # steps in memory at a time
 _BETWEEN = (0.4, 0.6)  # commands that are neither open nor closed
+_UNCLEAR = (0.2, 0.8)  # commands that a threshold of one half may take either way
+_MANY = 0.1  # of the steps
 _LIFT_SECONDS = 2.0
 _LIFT_SHARE = 0.1  # of the range of heights in the episode
 
@@ -52,6 +55,39 @@ def check_gripper(sample: Sample, motion: Motion | None) -> Iterator[Finding]:
         yield _check_lifting(sample, motion)
 
 
+def unclear_share(index: Index, *, sample: int = 10_000) -> float:
+    """Share of the steps in which the gripper is told neither open nor closed.
+
+    Args:
+        index: of a data set; 0 if its action has no gripper.
+        sample: steps to look at, at even distances.
+    """
+    if index.spec.action[-1] != "gripper":
+        return 0.0
+    told = index.action[:: max(1, len(index.action) // sample), -1]
+    return float(np.mean((told > _UNCLEAR[0]) & (told < _UNCLEAR[1])))
+
+
+def warn_undecided(indexes: Iterable[Index]) -> None:
+    """Warns of data from which a head cannot learn to open or close the gripper.
+
+    A head with `gripper_dims` takes commands above one half for open. Where many are
+    in between, that makes of two commands one, such as "let it be" and "close".
+    """
+    for index in indexes:
+        share = unclear_share(index)
+        if share >= _MANY:
+            logging.warning(
+                "The head decides whether the gripper opens (gripper_dims), but in "
+                "%.0f %% of the steps of %r it is told a number between %s and %s. "
+                "Map such numbers to 0 (closed) or 1 (open) in the standardize "
+                "function, or leave gripper_dims empty.",
+                100 * share,
+                index.spec.name,
+                *_UNCLEAR,
+            )
+
+
 def _check_middle(index: Index) -> Finding | None:
     """Looks for commands in the middle, where open and closed cannot be told apart."""
     between = sum(
@@ -60,7 +96,7 @@ def _check_middle(index: Index) -> Finding | None:
         for block in [index.action[start : start + _BLOCK, -1]]
     )
     share = between / index.num_steps
-    if share < 0.1:
+    if share < _MANY:
         return None
     return Finding(
         "warning",
