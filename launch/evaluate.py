@@ -47,6 +47,12 @@ flags.DEFINE_string("out", None, "Results; <checkpoint>/evaluation by default.")
 flags.DEFINE_integer("workers", 2, "Environments at a time.", lower_bound=1)
 flags.DEFINE_integer("videos", 1, "Episodes of each task to film.", lower_bound=0)
 flags.DEFINE_list("step", ["latest"], "Saved step, or one for each checkpoint.")
+flags.DEFINE_list(
+    "sampling",
+    [""],
+    "Changes of a generative head's sampler, such as num_steps=4 or anchor.num_steps=1 "
+    "(several are joined by +), or those of each checkpoint, empty for none.",
+)
 flags.DEFINE_integer("execute", None, "Actions played of each predicted chunk.")
 flags.DEFINE_float("ensemble", None, "Rate of temporal ensembling, for example 0.01.")
 flags.DEFINE_integer(
@@ -146,12 +152,17 @@ def _evaluate() -> None:
     steps = _steps(folders)
     out = Path(FLAGS.out) if FLAGS.out else folders[0].parent / "evaluation"
     ensure_gl()
-    names = [f"{n} at step {s}" for n, s in zip(FLAGS.checkpoint, steps, strict=True)]
+    sampling = _for_each("sampling", folders)
+    names = [
+        f"{name} at step {step}" + f" with {changes}" * bool(changes)
+        for name, step, changes in zip(FLAGS.checkpoint, steps, sampling, strict=True)
+    ]
     reports = []
-    for name, folder, step, part in zip(names, folders, steps, _PLACES, strict=False):
+    arms = zip(names, folders, steps, sampling, strict=True)
+    for (name, *arm), part in zip(arms, _PLACES, strict=False):
         place = out if len(folders) == 1 else out / part
         print(f"Evaluating {name}")
-        reports.append(_evaluate_one(folder, step, tasks, place))
+        reports.append(_evaluate_one(*arm, tasks, place))
         print(format_table(reports[-1]))
         print(f"Wrote {place / 'evaluation.json'}")
     for name, report, part in zip(names[1:], reports[1:], _PLACES[1:], strict=False):
@@ -166,14 +177,8 @@ def _steps(folders: list[Path]) -> list[int]:
     """The saved step of each folder that `--step` asks for."""
     from vla_jax.train.checkpoint import saved_steps
 
-    asked = FLAGS.step * len(folders) if len(FLAGS.step) == 1 else FLAGS.step
-    if len(asked) != len(folders):
-        raise ValueError(
-            f"--step={','.join(asked)} names {len(asked)} steps for {len(folders)} "
-            "checkpoints; give one for all or one for each."
-        )
     steps = []
-    for folder, word in zip(folders, asked, strict=True):
+    for folder, word in zip(folders, _for_each("step", folders), strict=True):
         saved = saved_steps(folder)
         if not saved:
             raise ValueError(f"{folder} holds no saved step yet.")
@@ -183,17 +188,36 @@ def _steps(folders: list[Path]) -> list[int]:
     return steps
 
 
-def _evaluate_one(folder: Path, step: int, tasks: tuple[str, ...], out: Path) -> dict:
+def _for_each(flag: str, folders: list[Path]) -> list[str]:
+    """The values of a flag that has one for all checkpoints or one for each."""
+    asked = FLAGS[flag].value
+    if len(asked) not in (1, len(folders)):
+        raise ValueError(
+            f"--{flag}={','.join(asked)} names {len(asked)} for {len(folders)} "
+            "checkpoints; give one for all or one for each."
+        )
+    return asked * len(folders) if len(asked) == 1 else asked
+
+
+def _evaluate_one(
+    folder: Path, step: int, sampling: str, tasks: tuple[str, ...], out: Path
+) -> dict:
     from vla_jax.serving.agent import Agent
+    from vla_jax.serving.sampling import parse_sampling
 
     agent = Agent.from_checkpoint(
-        folder, step=step, execute=FLAGS.execute, ensemble=FLAGS.ensemble
+        folder,
+        step=step,
+        execute=FLAGS.execute,
+        ensemble=FLAGS.ensemble,
+        sampling=parse_sampling(sampling),
     )
     config = json.loads((folder / "config.json").read_text()).get("evaluation", {})
     identity = {
         "checkpoint": str(folder),
         "step": step,
         "weights": _digest(folder / str(step) / "files.json"),
+        **({"sampling": sampling} if sampling else {}),
     }
     return _play(agent, tasks, out, identity, config)
 

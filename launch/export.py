@@ -30,6 +30,9 @@ _EVALUATION = flags.DEFINE_string(
 _PLATFORMS = flags.DEFINE_list(
     "platforms", ["cpu", "cuda", "tpu"], "What the program is lowered for."
 )
+_SAMPLING = flags.DEFINE_string(
+    "sampling", "", "Changes of a generative head's sampler, such as num_steps=4."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -37,6 +40,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments {argv[1:]}.")
     from vla_jax.serving.export import export_policy
+    from vla_jax.serving.sampling import parse_sampling
 
     logging.set_verbosity(logging.WARNING)  # Orbax tells every detail.
     try:
@@ -51,6 +55,7 @@ def main(argv: list[str]) -> None:
             instruction=_INSTRUCTION.value,
             evaluation=_EVALUATION.value,
             platforms=_PLATFORMS.value,
+            sampling=parse_sampling(_SAMPLING.value),
         )
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -58,16 +58,16 @@ def _checkpoint(folder, steps=(40,)):
     return str(folder)
 
 
-def _load(folder, *, step, execute, ensemble):
+def _load(folder, *, step, execute, ensemble, sampling):
     assert step in (40, 60) and execute is None and ensemble == 0.01
     good = "good" in str(folder) and step == 40
     return _Pusher(motion=1.0 if good else 0.0)
 
 
-def _main(command, monkeypatch, **flags):
+def _main(command, monkeypatch, *, load=_load, **flags):
     if importlib.util.find_spec("metaworld") is None:
         pytest.skip("metaworld is not installed")
-    monkeypatch.setattr(Agent, "from_checkpoint", _load)
+    monkeypatch.setattr(Agent, "from_checkpoint", load)
     fixed = {
         "tasks": ["coffee-button"],
         "episodes": 2,
@@ -168,12 +168,29 @@ def test_a_server_is_evaluated_like_a_checkpoint(command, monkeypatch, tmp_path)
         _main(command, monkeypatch, checkpoint=names, policy_server="ws://x:1")
 
 
+def test_each_checkpoint_is_sampled_in_its_own_way(command, monkeypatch, tmp_path):
+    run, out, asked = _checkpoint(tmp_path / "good"), tmp_path / "out", []
+
+    def load(folder, *, sampling, **options):
+        asked.append(sampling)
+        return _load(folder, sampling=sampling, **options)
+
+    flags = dict(sampling=["", "num_steps=1+clip=2.0"], episodes=1, out=str(out))
+    _main(command, monkeypatch, load=load, checkpoint=[run, run], **flags)
+    assert asked == [{}, {"num_steps": 1, "clip": 2.0}]
+    rows = json.loads((out / "comparison.json").read_text())
+    assert rows["second"] == f"{run} at step 40 with num_steps=1+clip=2.0"
+    second = json.loads((out / "second" / "evaluation.json").read_text())
+    assert second["settings"]["sampling"] == "num_steps=1+clip=2.0"
+
+
 def test_mistakes_are_one_sentence(command, monkeypatch, tmp_path):
     name = _checkpoint(tmp_path / "good")
     for flags, message in (
         ({"checkpoint": [name], "tasks": ["opn"]}, "Unknown metaworld task 'opn'"),
         ({"checkpoint": [name] * 9}, "9 checkpoints came"),
-        ({"checkpoint": [name], "step": ["1", "2"]}, "names 2 steps for 1 checkp"),
+        ({"checkpoint": [name], "step": ["1", "2"]}, "names 2 for 1 checkp"),
+        ({"checkpoint": [name], "sampling": ["", "a=1"]}, "names 2 for 1 checkp"),
         ({"checkpoint": [name], "step": ["last"]}, "--step=last is neither"),
         ({"checkpoint": [str(tmp_path / "no")]}, "does not exist"),
     ):

@@ -88,6 +88,7 @@ class Agent:
         execute: int | None = None,
         ensemble: float | None = None,
         dataset: str | None = None,
+        sampling: Mapping[str, Any] | None = None,
     ) -> "Agent":
         """Loads the policy of a run; its folder alone is enough.
 
@@ -99,11 +100,14 @@ class Agent:
                 run's `config.evaluation` says.
             dataset: whose statistics and cameras to use; needed after training on a
                 mixture.
+            sampling: as in `Policy.from_checkpoint`.
 
         Raises:
             ValueError: no checkpoint there, a damaged file, or an unknown name.
         """
-        policy = Policy.from_checkpoint(folder, step=step, ema=ema, dataset=dataset)
+        policy = Policy.from_checkpoint(
+            folder, step=step, ema=ema, dataset=dataset, sampling=sampling
+        )
         return cls(policy, execute=execute, ensemble=ensemble)
 
     def reset(self, slot: int, seed: int = 0) -> None:

@@ -84,6 +84,10 @@ def _training(provenance: Mapping[str, Any]) -> str:
             f"{provenance['step']:,} of {provenance['steps_planned']:,}"
             + (", averaged parameters" if provenance["averaged"] else ""),
         ),
+        *(
+            (f"`{name}`", f"{value}, unlike in training")
+            for name, value in provenance.get("sampling", {}).items()
+        ),
         ("exported", provenance["date"]),
         ("code", ", ".join(f"{key} {value}" for key, value in code.items())),
     ]

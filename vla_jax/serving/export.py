@@ -25,6 +25,7 @@ from vla_jax.serving.playing import ChunkPlayer
 from vla_jax.serving.policy import Policy
 from vla_jax.serving.processors import PortableTokenizer
 from vla_jax.serving.program import PLATFORMS, export_program, flatten, load_program
+from vla_jax.serving.sampling import change_sampling, parse_sampling
 from vla_jax.serving.schema import Schema, pick_dataset
 from vla_jax.train.checkpoint import find_folder, restore_variables, saved_steps
 
@@ -54,6 +55,7 @@ def export_policy(
     instruction: str = "open the drawer",
     evaluation: str | Path | None = None,
     platforms: Sequence[str] = PLATFORMS,
+    sampling: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes the bundle of a checkpoint.
 
@@ -69,6 +71,7 @@ def export_policy(
         evaluation: an `evaluation.json` of these weights for the model card; where
             None, those beside the run are looked through.
         platforms: what the program is lowered for.
+        sampling: as in `Policy.from_checkpoint`.
 
     Returns:
         what was found on the way: `difference` between exported and live actions, the
@@ -91,7 +94,8 @@ def export_policy(
         execute, ensemble = played.get("execute"), played.get("ensemble")
     ChunkPlayer(schema.chunk, execute=execute, ensemble=ensemble)  # checks
     tokenizer = portable_tokenizer(Tokenizer.from_file(folder / "tokenizer.model"))
-    model = build_model(config["model"], metadata)
+    section = change_sampling(config["model"], sampling)
+    model = build_model(section, metadata)
     forward = make_forward(model, metadata, dataset)
     weights = {k: np.asarray(v) for k, v in flatten(variables).items()}
     program, exported = export_program(forward, variables, schema, platforms)
@@ -117,6 +121,7 @@ def export_policy(
         "checkpoint": folder.parent.name,
         "step": step,
         "steps_planned": config["train"]["steps"],
+        "sampling": dict(sampling or {}),
         "averaged": bool(ema and config["train"].get("ema_decay")),
         "datasets": [
             {
@@ -128,7 +133,7 @@ def export_policy(
         "seed": config["seed"],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "code": code_version(),
-        "evaluation": find_evaluation(folder, step, evaluation),
+        "evaluation": find_evaluation(folder, step, evaluation, sampling),
     }
     details = {
         "execute": execute,
@@ -145,7 +150,7 @@ def export_policy(
     write_bundle(
         out,
         schema=schema,
-        model=config["model"],
+        model=section,
         metadata={
             **metadata,
             # Prompts and the like are found by the place among all data sets.
@@ -219,7 +224,10 @@ def example_row(policy: Policy, entry: Mapping[str, Any], instruction: str) -> d
 
 
 def find_evaluation(
-    folder: Path, step: int, path: str | Path | None = None
+    folder: Path,
+    step: int,
+    path: str | Path | None = None,
+    sampling: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """The success rates that belong to these weights, for the model card.
 
@@ -228,9 +236,10 @@ def find_evaluation(
         step: the step that is exported.
         path: an `evaluation.json`; where None, `evaluation/` in the run folder and
             beside it are looked at.
+        sampling: how it is sampled, as in `export_policy`.
 
     Raises:
-        ValueError: `path` is no evaluation, or one of other weights.
+        ValueError: `path` is no evaluation, or one of other weights or sampling.
     """
     listing = (folder / str(step) / "files.json").read_bytes()
     weights = hashlib.sha256(listing).hexdigest()[:16]
@@ -245,11 +254,14 @@ def find_evaluation(
             if path:
                 raise ValueError(f"{place} is no evaluation: {error}.") from error
             continue
-        if settings.get("weights") != weights or settings.get("blank") != "nothing":
+        other = settings.get("weights") != weights
+        other |= parse_sampling(settings.get("sampling", "")) != dict(sampling or {})
+        if other or settings.get("blank") != "nothing":
             if path:
                 raise ValueError(
-                    f"{place} is of other weights or of an ablation; evaluate step "
-                    f"{step} of {folder} with launch/evaluate.py."
+                    f"{place} is of other weights, of another --sampling or of an "
+                    f"ablation; evaluate step {step} of {folder} with "
+                    "launch/evaluate.py."
                 )
             continue
         return {

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from vla_jax.data.statistics import Statistics, action_mask, normalize, unnormalize
 from vla_jax.models.build import build_model
 from vla_jax.serving.policy import Encoder, Policy
+from vla_jax.serving.sampling import change_sampling
 from vla_jax.serving.schema import Schema, pick_dataset
 from vla_jax.types import Observation, Task
 
@@ -155,6 +156,7 @@ def checkpoint_policy(
     ema: bool = True,
     dataset: str | None = None,
     batch_sizes: Sequence[int] = (8,),
+    sampling: Mapping[str, Any] | None = None,
 ) -> Policy:
     """As `Policy.from_checkpoint`."""
     # Only a machine with checkpoints has Orbax and SentencePiece.
@@ -166,7 +168,7 @@ def checkpoint_policy(
     metadata = json.loads((folder / "metadata.json").read_text())
     evaluation = config.get("evaluation", {})
     return live_policy(
-        build_model(config["model"], metadata),
+        build_model(change_sampling(config["model"], sampling), metadata),
         restore_variables(folder, step, ema=ema),
         metadata,
         Tokenizer.from_file(folder / "tokenizer.model"),

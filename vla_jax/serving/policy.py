@@ -118,6 +118,7 @@ class Policy:
         ema: bool = True,
         dataset: str | None = None,
         batch_sizes: Sequence[int] = (8,),
+        sampling: Mapping[str, Any] | None = None,
     ) -> "Policy":
         """Loads the policy of a run; its folder alone is enough.
 
@@ -127,6 +128,8 @@ class Policy:
             ema: take the averaged parameters where the run kept them.
             dataset: whose robot is driven; needed after training on a mixture.
             batch_sizes: as the attribute.
+            sampling: what to change of how a generative head is sampled, such as
+                `{"num_steps": 4}`; see `serving.sampling.change_sampling`.
 
         Raises:
             ValueError: no checkpoint there, a damaged file, or an unknown name.
@@ -134,7 +137,12 @@ class Policy:
         from vla_jax.serving.live import checkpoint_policy
 
         return checkpoint_policy(
-            folder, step=step, ema=ema, dataset=dataset, batch_sizes=batch_sizes
+            folder,
+            step=step,
+            ema=ema,
+            dataset=dataset,
+            batch_sizes=batch_sizes,
+            sampling=sampling,
         )
 
     def row(
