@@ -19,6 +19,7 @@ def test_the_card_tells_of_the_evaluation_and_what_was_not_run():
         step=3,
         steps_planned=3,
         averaged=False,
+        sampling={"num_steps": 4},
         date="today",
         evaluation=evaluation,
     )
@@ -28,5 +29,6 @@ def test_the_card_tells_of_the_evaluation_and_what_was_not_run():
     )
     card = model_card("mine", SCHEMA, details, {})
     assert "| reach | 3/4 | 30.0% to 95.0% |" in card
+    assert "| `num_steps` | 4, unlike in training |" in card
     assert "For cpu, tpu it was lowered, not run." in card
     assert "averaged over overlapping chunks with rate 0.01" in card
