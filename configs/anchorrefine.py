@@ -1,6 +1,6 @@
 r"""AnchorRefine and its ablations on ten Meta-World tasks, on two CPU cores.
 
-    python launch/collect.py --out=runs/ten/data --episodes=40 --image_size=96 \
+    python launch/collect.py --out=runs/ten/data --episodes=60 --image_size=96 \
         --primary=topview --action_noise=0.3 --tasks=assembly,basketball,box-close,\
     door-open,drawer-open,hammer,peg-insert-side,pick-place,shelf-place,sweep-into
     python launch/train.py --config=configs/anchorrefine.py:flow --workdir=runs/ten/flow
