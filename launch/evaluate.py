@@ -193,7 +193,7 @@ def _for_each(flag: str, folders: list[Path]) -> list[str]:
     asked = FLAGS[flag].value
     if len(asked) not in (1, len(folders)):
         raise ValueError(
-            f"--{flag}={','.join(asked)} names {len(asked)} for {len(folders)} "
+            f"--{flag}={','.join(asked)} has {len(asked)} values for {len(folders)} "
             "checkpoints; give one for all or one for each."
         )
     return asked * len(folders) if len(asked) == 1 else asked

@@ -189,8 +189,8 @@ def test_mistakes_are_one_sentence(command, monkeypatch, tmp_path):
     for flags, message in (
         ({"checkpoint": [name], "tasks": ["opn"]}, "Unknown metaworld task 'opn'"),
         ({"checkpoint": [name] * 9}, "9 checkpoints came"),
-        ({"checkpoint": [name], "step": ["1", "2"]}, "names 2 for 1 checkp"),
-        ({"checkpoint": [name], "sampling": ["", "a=1"]}, "names 2 for 1 checkp"),
+        ({"checkpoint": [name], "step": ["1", "2"]}, "has 2 values for 1 checkp"),
+        ({"checkpoint": [name], "sampling": ["", "a=1"]}, "has 2 values for 1 checkp"),
         ({"checkpoint": [name], "step": ["last"]}, "--step=last is neither"),
         ({"checkpoint": [str(tmp_path / "no")]}, "does not exist"),
     ):

@@ -107,7 +107,8 @@ def test_gripper_one_is_open_and_zero_is_closed():
         for _ in range(20):
             observation, _, _ = environment.step(np.array([0, 0, 0, gripper]))
         openings.append(observation["proprio"][3])
-    assert openings[0] > 0.9 and openings[1] < 0.4
+    # An effort of 0.6 closes the empty fingers to 0.315, one of 1 to 0.288.
+    np.testing.assert_allclose(openings, [1.0, 0.315], atol=0.005)
 
 
 def test_the_expert_opens_the_drawer_within_the_horizon():
