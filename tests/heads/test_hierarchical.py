@@ -216,6 +216,16 @@ def test_residuals_are_divided_by_their_measured_spread(trained):
     np.testing.assert_allclose(spread, residual.std(0), rtol=1e-2)
 
 
+def test_a_plain_policy_draws_its_anchor_anew():
+    plain = Arm("flow", anchor_seed=None)
+    data = batch()
+    alike = jax.tree.map(lambda x: np.repeat(x[:1], 3, 0), data)
+    first, second, _ = plain.explain(plain.random, alike)["anchor"]
+    assert np.abs(first[..., :2] - second[..., :2]).min() > 1e-6
+    _, metrics = plain.differentiate(plain.random, data)
+    assert np.isfinite(metrics["refine/anchor_residual_norm"]).all()
+
+
 def test_undetached_refinement_reaches_the_anchor():
     loose = Arm("regression", detach=False)
     gradient = paths(loose.differentiate(loose.random, batch())[0])

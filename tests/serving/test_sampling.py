@@ -32,6 +32,12 @@ def test_one_part_of_a_head_is_sampled_in_one_step():
     assert "num_steps" not in config["head"]["anchor"]  # the config is as it was
 
 
+def test_an_anchor_plays_as_a_plain_policy_that_draws():
+    changes = parse_sampling("anchor_seed=null")
+    assert build(_model()).head.anchor_seed == 0
+    assert build(change_sampling(_model(), changes)).head.anchor_seed is None
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -34,7 +34,8 @@ class HierarchicalHead(nn.Module):
 
     A generative anchor draws the same noise for every sample, in training and when
     playing: only so is the anchor that is corrected the one whose residuals were
-    learned, since the refinement does not see the noise.
+    learned, since the refinement does not see the noise. A plain generative policy,
+    which an anchor is measured against, draws it anew: `anchor_seed=None`.
 
     Attributes:
         anchor: a regression, flow or diffusion head with or without `gripper_dims`.
@@ -51,7 +52,8 @@ class HierarchicalHead(nn.Module):
         scale_residual: divide residuals by their standard deviation per dimension, as
             generative refinements need, whose noise has unit size. Measured on the
             first 1000 batches of phase two.
-        anchor_seed: of the noise of a generative anchor.
+        anchor_seed: of the noise of a generative anchor; None draws it anew for every
+            sample, as a policy without refinement does.
     """
 
     anchor: nn.Module
@@ -63,7 +65,7 @@ class HierarchicalHead(nn.Module):
     detach: bool = True
     explicit: bool = False
     scale_residual: bool = False
-    anchor_seed: int = 0
+    anchor_seed: int | None = 0
 
     def setup(self):
         self._check()
@@ -96,7 +98,8 @@ class HierarchicalHead(nn.Module):
         loss, metrics = self.anchor.loss(context, action, mask, train=train)
         if self.detach:
             context = jax.lax.stop_gradient(context)
-        anchor = self._anchor(context)
+        drawn = self.anchor_seed is None
+        anchor = self._anchor(context, self.make_rng("noise") if drawn else None)
         if self.detach:
             anchor = jax.lax.stop_gradient(anchor)
         if not train:
@@ -136,15 +139,20 @@ class HierarchicalHead(nn.Module):
         In the gripper's dimensions they are the anchor's probability of being open, its
         correction, and the sum, before the decision.
         """
-        anchor = self._anchor(context)
+        drawn = self.anchor_seed is None
+        anchor_rng, rng = jax.random.split(rng) if drawn else (None, rng)
+        anchor = self._anchor(context, anchor_rng)
         rngs = jax.random.split(rng, anchor.shape[0])
         residual = self.refine.residual(self._view(context, anchor), rngs)
         final = self._combine(anchor, residual)
         return {"anchor": anchor, "residual": self._rescale(residual), "final": final}
 
-    def _anchor(self, context: Context) -> jax.Array:
+    def _anchor(self, context: Context, rng: jax.Array | None) -> jax.Array:
         batch = context.readout.shape[0]
-        rngs = jnp.broadcast_to(jax.random.key(self.anchor_seed), (batch,))
+        if rng is None:
+            rngs = jnp.broadcast_to(jax.random.key(self.anchor_seed), (batch,))
+        else:
+            rngs = jax.random.split(rng, batch)
         return self.anchor.predict(context, rngs)
 
     def _refine_loss(
