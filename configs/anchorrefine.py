@@ -127,7 +127,8 @@ def part(profile: str, width: int, *, refine: bool = False, num_layers: int = 2)
     periods = dict(min_period=4e-3, max_period=4.0) if profile == "flow" else {}
     time = dict(name="sinusoidal", width=width, **periods)
     network = dict(chunk=CHUNK, action_dim=ACTION_DIM, **sizes(width, num_layers))
-    fields = dict(denoiser=dict(name="dit", time=time, **network))
+    # An anchor that draws leaves its draw to be corrected besides its mistakes.
+    fields = dict(denoiser=dict(name="dit", time=time, **network), temperature=0.0)
     fields |= dict(prediction="sample") if refine else {}
     if profile == "diffusion":
         fields |= dict(sampler="ddim", num_steps=10, clip=5.0 if refine else 1.0)

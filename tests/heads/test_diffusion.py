@@ -101,6 +101,15 @@ def test_the_best_noise_estimate_gives_the_mean_and_spread_of_the_data(
     np.testing.assert_allclose(draws.std((0, 1)), expected, rtol=0.05)
 
 
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
+def test_at_temperature_zero_every_draw_is_near_the_mean(sampler):
+    mean, spread = np.float32([[[0.2, -0.4]]]), np.float32([[[0.1, 0.3]]])
+    fields = dict(sampler=sampler, clip=None, temperature=0.0)
+    draws = sample(head(gaussian(mean, spread), **fields), 3)
+    np.testing.assert_allclose(draws, np.broadcast_to(mean, draws.shape), atol=0.02)
+    np.testing.assert_array_equal(draws[1:], draws[:-1])
+
+
 def test_unknown_names_are_refused_with_the_known():
     with pytest.raises(ValueError, match="Unknown sampler 'ddmp'; did you mean 'ddpm'"):
         sample(head(know(DATA, "epsilon"), sampler="ddmp"))

@@ -51,6 +51,16 @@ def test_one_euler_step_by_hand():
     np.testing.assert_allclose(sample(doubled), 3 * noise, rtol=1e-6)
 
 
+def test_temperature_scales_the_noise_of_the_start():
+    def play(**fields):
+        return sample(head(lambda noisy, time: 0 * noisy, **fields))
+
+    np.testing.assert_allclose(play(temperature=0.5), play() / 2, rtol=1e-6)
+    np.testing.assert_array_equal(play(temperature=0.0), np.zeros((1, 2, 2)))
+    with pytest.raises(ValueError, match=r"temperature is 2\.0; expected 0 to 1"):
+        play(temperature=2.0)
+
+
 def test_midpoint_is_exact_for_a_velocity_linear_in_time_and_euler_is_not():
     noise = sample(head(lambda noisy, time: 0 * noisy))
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from vla_jax.heads.base import draw_noise, masked_mean
+from vla_jax.heads.base import masked_mean
 from vla_jax.heads.generative import GenerativeHead
 from vla_jax.heads.schedule import (
     add_noise,
@@ -74,7 +74,7 @@ class DiffusionHead(GenerativeHead):
         prepared = self.denoiser.prepare(context)
         prediction = find_prediction(self.prediction)
         schedule = sampling_steps(self.num_timesteps, self.num_steps)
-        start = draw_noise(rngs, self.chunk, self.action_dim)
+        start = self._draw(rngs)
 
         def step(carry, now):
             noisy, _ = carry
@@ -86,7 +86,7 @@ class DiffusionHead(GenerativeHead):
             if self.sampler == "ddim":
                 return (ddim_step(clean, noise, next_alpha_bar), output), None
             keys = jax.vmap(jax.random.fold_in, (0, None))(rngs, timestep)
-            fresh = draw_noise(keys, self.chunk, self.action_dim)
+            fresh = self._draw(keys)
             noisy = ddpm_step(clean, noisy, fresh, alpha_bar, next_alpha_bar)
             return (noisy, output), None
 

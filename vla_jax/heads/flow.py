@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from vla_jax.heads.base import draw_noise, masked_mean
+from vla_jax.heads.base import masked_mean
 from vla_jax.heads.generative import GenerativeHead
 from vla_jax.names import did_you_mean
 from vla_jax.types import Context
@@ -81,7 +81,7 @@ class FlowHead(GenerativeHead):
     ) -> tuple[jax.Array, jax.Array]:
         self._check()
         prepared = self.denoiser.prepare(context)
-        noise = draw_noise(rngs, self.chunk, self.action_dim)
+        noise = self._draw(rngs)
 
         def network(chunk, time):
             time = jnp.full(chunk.shape[:1], time)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
-from vla_jax.heads.base import Metrics
+from vla_jax.heads.base import Metrics, draw_noise
 from vla_jax.heads.gripper import decide_gripper, gripper_loss, gripper_mask
 from vla_jax.types import Context
 
@@ -29,6 +29,8 @@ class GenerativeHead(nn.Module):
         action_dim: size of one action.
         gripper_dims: dimensions that are decisions between open and closed.
         gripper_weight: of their cross-entropy.
+        temperature: standard deviation of the noise that a sample is made from; 0 makes
+            the chunk a function of the context alone. Training does not depend on it.
     """
 
     denoiser: nn.Module
@@ -36,6 +38,7 @@ class GenerativeHead(nn.Module):
     action_dim: int
     gripper_dims: tuple[int, ...] = ()
     gripper_weight: float = 1.0
+    temperature: float = 1.0
 
     def loss(
         self,
@@ -99,6 +102,12 @@ class GenerativeHead(nn.Module):
     @property
     def _is_gripper(self) -> np.ndarray:
         return gripper_mask(self.action_dim, self.gripper_dims)
+
+    def _draw(self, rngs: jax.Array) -> jax.Array:
+        """Noise `[b c a]` of the head's temperature, from a key for each example."""
+        if not 0 <= self.temperature <= 1:
+            raise ValueError(f"temperature is {self.temperature}; expected 0 to 1.")
+        return self.temperature * draw_noise(rngs, self.chunk, self.action_dim)
 
     def _at_rest(self, context: Context, *, train: bool) -> jax.Array:
         """The output for an empty chunk at the noisy end."""

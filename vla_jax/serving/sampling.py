@@ -7,7 +7,14 @@ from typing import Any
 
 from vla_jax.names import did_you_mean
 
-SAMPLING = ("num_steps", "integrator", "sampler", "clip", "anchor_seed")
+SAMPLING = (
+    "num_steps",
+    "temperature",
+    "integrator",
+    "sampler",
+    "clip",
+    "anchor_seed",
+)
 
 
 def parse_sampling(text: str) -> dict[str, Any]:
