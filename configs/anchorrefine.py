@@ -127,11 +127,13 @@ def part(profile: str, width: int, *, refine: bool = False, num_layers: int = 2)
     periods = dict(min_period=4e-3, max_period=4.0) if profile == "flow" else {}
     time = dict(name="sinusoidal", width=width, **periods)
     network = dict(chunk=CHUNK, action_dim=ACTION_DIM, **sizes(width, num_layers))
-    # An anchor that draws leaves its draw to be corrected besides its mistakes.
+    # An anchor that draws leaves its draw to be corrected besides its mistakes, and of
+    # residuals it is the mean that corrects: one step.
     fields = dict(denoiser=dict(name="dit", time=time, **network), temperature=0.0)
+    fields |= dict(num_steps=1 if refine else 10)
     fields |= dict(prediction="sample") if refine else {}
     if profile == "diffusion":
-        fields |= dict(sampler="ddim", num_steps=10, clip=5.0 if refine else 1.0)
+        fields |= dict(sampler="ddim", clip=5.0 if refine else 1.0)
     return dict(name=profile, **fields, **shared)
 
 

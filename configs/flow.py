@@ -77,12 +77,13 @@ def get_config(arg: str = "") -> ConfigDict:
         evaluation=LIBERO_EVALUATION if full else METAWORLD_EVALUATION,
     )
     if refine:
-        # An anchor that draws leaves its draw to be corrected besides its mistakes.
+        # An anchor that draws leaves its draw to be corrected besides its mistakes, and
+        # of residuals it is the mean that corrects: one step.
         config["model"]["head"]["temperature"] = 0.0
         residual = head(full, width, num_robots, 16 if full else 1 if debug else 2)
         config = add_refinement(
             config,
-            residual | dict(temperature=0.0),
+            residual | dict(temperature=0.0, num_steps=1),
             steps=80_000 if full else 2 if debug else 1000,
             fields=dict(scale_residual=True),
             optimizer=dict(learning_rate=1e-4 if full else 3e-4),

@@ -23,13 +23,13 @@ def test_changes_are_read_from_text():
         parse_sampling("num_steps")
 
 
-def test_one_part_of_a_head_is_sampled_in_one_step():
+def test_one_part_of_a_head_is_sampled_in_fewer_steps():
     config = _model()
-    changes = {"anchor.num_steps": 1, "anchor.integrator": "midpoint"}
+    changes = {"anchor.num_steps": 3, "anchor.integrator": "midpoint"}
     head = build(change_sampling(config, changes)).head
-    assert (head.anchor.num_steps, head.anchor.integrator) == (1, "midpoint")
-    assert (head.refine.num_steps, head.refine.integrator) == (10, "euler")
-    assert "num_steps" not in config["head"]["anchor"]  # the config is as it was
+    assert (head.anchor.num_steps, head.anchor.integrator) == (3, "midpoint")
+    assert (head.refine.num_steps, head.refine.integrator) == (1, "euler")
+    assert config["head"]["anchor"]["num_steps"] == 10  # the config is as it was
 
 
 def test_an_anchor_plays_as_a_plain_policy_that_draws():
