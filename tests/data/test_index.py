@@ -52,7 +52,7 @@ def test_arrays_are_standard_and_mapped(index):
     assert index.action.dtype == index.proprio.dtype == np.float32
     assert type(index.action) is np.ndarray and not index.action.flags.writeable
     assert str(index.path / "action.npy") in Path("/proc/self/maps").read_text()
-    assert index.pose is None
+    assert index.objects is None
 
 
 def test_every_image_is_found(index):

@@ -76,7 +76,7 @@ def test_gripper_event_tells_when_and_where(robot):
     np.testing.assert_array_equal(event["pose_mask"], event["mask"])
 
 
-def test_data_sets_without_poses_or_events_are_masked(robot, metaworld):
+def test_steps_after_the_last_event_are_masked(robot, metaworld):
     source = make_source(robot, {"name": "gripper_event"}, others=(metaworld,))
     event = label(source, [0, 0, 2], dataset=[1, 0, 1])
     np.testing.assert_array_equal(event["mask"], [False, True, False])
@@ -257,6 +257,6 @@ def test_mistakes_in_the_config_are_named(robot, labels, message):
 
 def test_labels_that_no_data_set_can_have_are_refused(metaworld):
     datasets = [{"path": str(metaworld), "spec": "metaworld"}]
-    config = {**CONFIG, "datasets": datasets, "labels": [{"name": "pose"}]}
+    config = {**CONFIG, "datasets": datasets, "labels": [{"name": "objects"}]}
     with pytest.raises(ValueError, match=r"none of \['metaworld'\] does"):
         open_source(config)

@@ -49,12 +49,13 @@ def _fields(**changes) -> dict:
 RAW = SimpleNamespace(num_steps=2)
 
 
-def test_metaworld_opens_the_gripper_with_one():
+def test_metaworld_opens_with_one_and_its_hand_points_down():
     raw = SimpleNamespace(
         num_steps=2,
         arrays={
             "steps/observation/state": np.ones((2, 4), np.float32),
             "steps/action": np.array([[1, 2, 3, -1], [1, 2, 3, 1]], np.float32),
+            "steps/observation/wrist_image_extrinsics": np.stack([np.eye(4)] * 2),
         },
         text={"steps/language_instruction": [b"open", b"open"]},
     )
@@ -62,7 +63,11 @@ def test_metaworld_opens_the_gripper_with_one():
     np.testing.assert_array_equal(episode.action, [[1, 2, 3, 1], [1, 2, 3, 0]])
     np.testing.assert_array_equal(episode.proprio, np.ones((2, 4)))
     assert episode.language == [["open"]]
-    assert episode.pose is None
+    # The hand stands at 1, 1, 1 and points down: its x axis is the world's -z.
+    half = 0.5**0.5
+    np.testing.assert_allclose(episode.pose, [[1, 1, 1, 0, half, 0, half]] * 2)
+    assert list(episode.camera) == ["wrist"]
+    np.testing.assert_array_equal(episode.camera["wrist"]["extrinsics"][1], np.eye(4))
 
 
 def test_language_is_of_the_episode_or_of_each_step():

@@ -11,7 +11,8 @@ class FakeEnvironment:
     """A point on a line that must come within 0.1 of zero.
 
     The first pixel of every picture is the seed, the second the step, the third the
-    camera's number. Task "die" kills its process at the third step, "raise" raises.
+    camera's number. All look along z from one metre away: a meter covers two pixels.
+    Task "die" kills its process at the third step, "raise" raises.
     """
 
     proprio_dim = 2
@@ -53,6 +54,13 @@ class FakeEnvironment:
         action = np.array(action, np.float32)
         action[1] = 1 - 2 * action[1]
         return np.clip(action, -1, 1)
+
+    def camera_matrices(self, camera):
+        assert camera in self.cameras
+        intrinsics = np.array([[2.0, 0, 3], [0, 2, 2], [0, 0, 1]])
+        extrinsics = np.eye(4)
+        extrinsics[2, 3] = 1
+        return intrinsics, extrinsics
 
     def frame(self, size):
         return np.full((size, size, 3), 40 * self._step, np.uint8)
@@ -107,10 +115,7 @@ class FakeAgent:
 
 
 class StagedEnvironment(FakeEnvironment):
-    """The point is an object that a camera sees; within 1 of zero is the first stage.
-
-    The camera looks along z from one metre away: a meter covers two pixels.
-    """
+    """The point is an object, as a camera sees it; within 1 of zero is stage one."""
 
     stages = ("near", "there")
     objects = ("point",)
@@ -122,13 +127,6 @@ class StagedEnvironment(FakeEnvironment):
 
     def object_poses(self):
         return np.array([[self.position, 0, 0, 0, 0, 0, 1.0]])
-
-    def camera_matrices(self, camera):
-        assert camera == "primary"
-        intrinsics = np.array([[2.0, 0, 3], [0, 2, 2], [0, 0, 1]])
-        extrinsics = np.eye(4)
-        extrinsics[2, 3] = 1
-        return intrinsics, extrinsics
 
 
 class PointAgent(FakeAgent):

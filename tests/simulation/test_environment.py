@@ -19,6 +19,7 @@ from vla_jax.simulation.environment import (
     make_environment,
 )
 from vla_jax.simulation.instructions import INSTRUCTIONS
+from vla_jax.simulation.rendering import project
 
 _DIGEST = """
 import numpy as np
@@ -139,6 +140,27 @@ def test_pictures_are_upright_and_rendered_only_when_asked_for():
     skipped, _, _ = environment.step(np.zeros(4), render=False)
     assert skipped["image"] == {}
     environment.close()
+
+
+@in_own_process
+def test_the_goal_is_where_its_projection_says():
+    for primary in ("topview", "corner2"):  # upright and turned
+        environment = make_environment(
+            "metaworld",
+            "reach",
+            image_size=(120, 160),
+            cameras=("primary",),
+            primary=primary,
+        )
+        simulator = environment._simulator
+        seen = environment.reset(3)["image"]["primary"].astype(int)
+        simulator.model.site("goal").rgba[3] = 0  # invisible
+        gone = environment.reset(3)["image"]["primary"].astype(int)
+        rows, columns = np.nonzero(np.abs(seen - gone).sum(-1) > 20)
+        matrices = environment.camera_matrices("primary")
+        pixel = project(simulator.data.site("goal").xpos, *matrices)
+        np.testing.assert_allclose(pixel - 0.5, [columns.mean(), rows.mean()], atol=1)
+        environment.close()
 
 
 @in_own_process

@@ -10,13 +10,16 @@ from tests import fake
 from tests.fake_batch import policy_config
 from vla_jax.data.batch import make_batch
 from vla_jax.data.source import open_source
+from vla_jax.data.write import RLDSWriter, Tensor
 from vla_jax.models.build import build_model
 from vla_jax.types import batch_from_dict
 from vla_jax.visualize import explained as module
+from vla_jax.visualize import paths, residuals
 from vla_jax.visualize.explained import Explained
 from vla_jax.visualize.residuals import format_report, summarize, visualize_residuals
 
 CHUNK, ACTION = 2, 4
+INTRINSICS = np.float32([[8, 0, 4], [0, 8, 4], [0, 0, 1]])  # of 8 by 8 pixels
 
 
 def head(**fields):
@@ -26,14 +29,30 @@ def head(**fields):
     return dict(name="hierarchical", anchor=part, refine=part, **fields)
 
 
+def write_seen(path):
+    """A data set whose hand moves as told, 2 m before a camera that looks along z."""
+    features = fake.features()
+    for key, size in (("intrinsics", 3), ("extrinsics", 4)):
+        features["observation"][f"image_{key}"] = Tensor(np.float32, (size, size))
+    with RLDSWriter(path, "seen", features, fake.METADATA) as writer:
+        for number, split in enumerate(("train", "train", "val")):
+            steps, metadata = fake.episode(number, 6)
+            observation, moves = steps["observation"], steps["action"][:, :3]
+            observation["state"][:, :3] = np.cumsum(moves, 0) - moves + [0, 0, 2]
+            observation["image_intrinsics"] = np.stack([INTRINSICS] * 6)
+            observation["image_extrinsics"] = np.stack([np.eye(4, dtype="f4")] * 6)
+            writer.write(split, steps, metadata)
+    return writer.folder
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A run folder on a tiny data set, whose weights are random."""
-    data = fake.data_config(fake.write_dataset(tmp_path), chunk=CHUNK)
+    data = fake.data_config(write_seen(tmp_path), chunk=CHUNK)
     model = policy_config(chunk=CHUNK, action_dim=ACTION, vocab_size=2048)
-    model |= dict(image={}, tokens={}, head=head())
+    model["head"] = head()
     model["text"]["num_layers"] = model["trunk"]["num_layers"] = 0
-    data["cameras"] = ()
+    data["cameras"] = ("primary",)
     folder = tmp_path / "run" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(dict(data=data, model=model)))
@@ -64,10 +83,29 @@ def test_every_episode_gets_a_picture_and_every_split_its_numbers(run, tmp_path)
         "train",
         "validation",
     ]
-    assert report["train"]["chunks"] == 2 and report["validation"]["chunks"] == 1
+    assert report["train"]["chunks"] == 3 and report["validation"]["chunks"] == 3
     text = format_report(report).splitlines()
     assert text[0].split() == ["train", "validation"]
-    assert text[1].split() == ["chunks", "2", "1"]
+    assert text[1].split() == ["chunks", "3", "3"]
+
+
+def test_the_ways_of_the_hand_are_drawn_over_the_pictures(run, tmp_path, monkeypatch):
+    ways = []
+
+    def project(*arguments):
+        ways.append(paths.project(*arguments))
+        return ways[-1]
+
+    monkeypatch.setattr(residuals, "project", project)
+    visualize_residuals(run, tmp_path / "pictures", episodes=1, every=3, step=7)
+    # Two pictures an episode with three ways each: recorded, anchor and refined.
+    assert [len(way) for way in ways] == [3] * 12
+    recorded, anchor, refined = ways[:3]
+    # Episode 0 starts at 0, 0, 2 m and moves by (0, 0, 0), then by (0, 1, 2) cm.
+    expected = [[4, 4], [4, 4], [4, 4 + 8 * 0.01 / 2.02]]
+    np.testing.assert_allclose(recorded, expected, atol=1e-3)
+    np.testing.assert_allclose([anchor[0], refined[0]], [[4, 4]] * 2, atol=1e-3)
+    assert np.abs(anchor[1:] - recorded[1:]).max() > 0.01
 
 
 def test_a_head_without_parts_is_refused(tmp_path):

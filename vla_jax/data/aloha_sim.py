@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from vla_jax.data.oxe.language import INSTRUCTION, instructions
 from vla_jax.data.rlds import RawEpisode
+from vla_jax.data.simulated import camera_matrices, optional
 from vla_jax.data.spec import DatasetSpec
 
 _TOP = {"primary": "top"}
@@ -34,27 +35,15 @@ def standardize_four_views(raw: RawEpisode) -> dict:
 
 
 def _standardize(raw: RawEpisode, cameras: Mapping[str, str]) -> dict:
-    camera: dict[str, dict] = {}
-    for name, source in cameras.items():
-        for key in ("intrinsics", "extrinsics"):
-            matrix = _optional(raw.arrays, f"{_PREFIX}{source}_{key}")
-            if matrix is not None:
-                camera.setdefault(name, {})[key] = matrix
+    pictures = {name: f"{_PREFIX}{source}" for name, source in cameras.items()}
     return {
         "proprio": raw.arrays[f"{_PREFIX}state"],
         "action": raw.arrays["steps/action"],
         "language": instructions(raw, INSTRUCTION),
-        "objects": _optional(raw.arrays, f"{_PREFIX}objects"),
-        "camera": camera,
-        "success": _optional(raw.metadata, "episode_metadata/success"),
+        "objects": optional(raw.arrays, f"{_PREFIX}objects"),
+        "camera": camera_matrices(raw, pictures),
+        "success": optional(raw.metadata, "episode_metadata/success"),
     }
-
-
-def _optional(fields: Mapping, key: str):
-    # Not `get`: what an episode lacks is an error everywhere else.
-    if key in fields:
-        return fields[key]
-    return None
 
 
 def _spec(

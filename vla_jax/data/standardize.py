@@ -13,6 +13,7 @@ import numpy as np
 
 from vla_jax.data import aloha_sim, calvin, oxe
 from vla_jax.data.rlds import RawEpisode
+from vla_jax.data.simulated import camera_matrices
 from vla_jax.data.spec import ACTION_KINDS, DatasetSpec, load_spec
 from vla_jax.names import did_you_mean
 
@@ -28,6 +29,12 @@ __all__ = [
 ]
 
 METAWORLD_CLOSED = 0.6  # effort of a gripper that is to hold something
+_METAWORLD_CAMERAS = {
+    "primary": "steps/observation/image",
+    "wrist": "steps/observation/wrist_image",
+}
+# Meta-World's hand points down and is not turned; its quaternion, xyzw, to 2 degrees.
+_METAWORLD_HAND = (0.0, 0.5**0.5, 0.0, 0.5**0.5)
 _REQUIRED = ("proprio", "action", "language")
 _OPTIONAL = ("pose", "objects", "camera", "success", "steps")
 _MATRICES = {"intrinsics": 3, "extrinsics": 4}
@@ -148,20 +155,21 @@ def standardize_metaworld(raw: RawEpisode) -> dict:
     # Meta-World's number of the gripper is an effort, which opens from -1 on.
     effort = action[:, -1:]
     gripper = np.clip((METAWORLD_CLOSED - effort) / (METAWORLD_CLOSED + 1), 0, 1)
+    state = raw.arrays["steps/observation/state"]
+    rotation = np.broadcast_to(_METAWORLD_HAND, (len(state), 4))
     return {
-        "proprio": raw.arrays["steps/observation/state"],
+        "proprio": state,
         "action": np.concatenate([action[:, :-1], gripper], axis=1),
         "language": decode_language(raw.text["steps/language_instruction"]),
+        "pose": np.concatenate([state[:, :3], rotation], axis=1),
+        "camera": camera_matrices(raw, _METAWORLD_CAMERAS),
     }
 
 
 DATASETS = {
     "metaworld": DatasetSpec(
         name="metaworld",
-        cameras={
-            "primary": "steps/observation/image",
-            "wrist": "steps/observation/wrist_image",
-        },
+        cameras=_METAWORLD_CAMERAS,
         action=("relative", "relative", "relative", "gripper"),
         control_hz=80.0,
         standardize=standardize_metaworld,

@@ -30,9 +30,8 @@ from vla_jax.simulation.aloha_scene import (
 from vla_jax.simulation.aloha_variants import VARIANTS, Appearance
 from vla_jax.simulation.rendering import (
     Renderers,
+    camera_matrices,
     choose_backend,
-    extrinsics,
-    intrinsics,
 )
 
 TASKS = tuple(sorted(SCENES))
@@ -215,12 +214,8 @@ class Aloha:
         Args:
             camera: standard name. Those on a wrist move.
         """
-        view = self._data.camera(self._names[camera])
-        fovy = float(self._model.camera(self._names[camera]).fovy[0])
-        return (
-            intrinsics(fovy, self.image_size),
-            extrinsics(view.xpos, view.xmat.reshape(3, 3)),
-        )
+        name = self._names[camera]
+        return camera_matrices(self._model, self._data, name, self.image_size)
 
     def frame(self, size: int) -> np.ndarray:
         """A picture of the present state for people, uint8 [size, size, 3]."""

@@ -31,6 +31,8 @@ FEATURES = {
     "libero": {"primary": "image", "wrist": "wrist_image"},
     "metaworld": {"primary": "image", "wrist": "wrist_image"},
 }
+# Not LIBERO, whose published data sets have none.
+_WITH_MATRICES = ("aloha", "metaworld")
 MAX_OBJECTS = 2  # of one data set, whatever its tasks
 _MILLIMETERS = 1000.0
 
@@ -122,6 +124,7 @@ def step_features(recipe: Recipe) -> dict:
         observation["joint_state"] = Tensor(np.float32, (7,))
     if recipe.environment == "aloha":
         observation["objects"] = Tensor(np.float32, (MAX_OBJECTS, 7))
+    if recipe.environment in _WITH_MATRICES:
         for camera in recipe.views:
             for key, size in (("intrinsics", 3), ("extrinsics", 4)):
                 matrix = Tensor(np.float32, (size, size))

@@ -23,7 +23,11 @@ from vla_jax.data.standardize import METAWORLD_CLOSED
 from vla_jax.names import did_you_mean
 from vla_jax.simulation.environment import check_tasks
 from vla_jax.simulation.instructions import INSTRUCTIONS
-from vla_jax.simulation.rendering import Renderers, choose_backend
+from vla_jax.simulation.rendering import (
+    Renderers,
+    camera_matrices,
+    choose_backend,
+)
 
 TASKS = tuple(sorted(INSTRUCTIONS))
 
@@ -181,6 +185,20 @@ class MetaWorld:
             raise ValueError(f"The action {action.tolist()} is not finite.")
         action[3] = METAWORLD_CLOSED - (1 + METAWORLD_CLOSED) * action[3]
         return np.clip(action, -1, 1)
+
+    def camera_matrices(self, camera: str) -> tuple[np.ndarray, np.ndarray]:
+        """Present intrinsics [3, 3] in pixels and extrinsics [4, 4], camera from base.
+
+        Args:
+            camera: standard name. That on the wrist moves.
+        """
+        name, simulator = self._names[camera], self._simulator
+        inner, outer = camera_matrices(
+            simulator.model, simulator.data, name, self.image_size
+        )
+        if PRIMARY_CAMERAS.get(name, False):
+            outer[:2] *= -1  # as its picture is turned
+        return inner, outer
 
     def frame(self, size: int) -> np.ndarray:
         """A picture of the present state for people, uint8 [size, size, 3]."""

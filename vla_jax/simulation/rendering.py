@@ -95,6 +95,17 @@ def extrinsics(position: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def camera_matrices(
+    model, data, name: str, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Present intrinsics [3, 3] and extrinsics [4, 4] of MuJoCo's camera `name`."""
+    view = data.camera(name)
+    return (
+        intrinsics(float(model.camera(name).fovy[0]), size),
+        extrinsics(view.xpos, view.xmat.reshape(3, 3)),
+    )
+
+
 def project(
     points: np.ndarray, intrinsics: np.ndarray, extrinsics: np.ndarray
 ) -> np.ndarray:

@@ -174,7 +174,7 @@ def _motion(index: Index) -> Motion | None:
 
 def _draw_paths(axes, run, index, camera, motion, row, paths) -> None:
     """The ways of the hand that chunks would take, in the picture of step `row`."""
-    from vla_jax.data.frames import scale_intrinsics
+    from vla_jax.data.resize import scale_intrinsics
 
     matrices = index.camera_matrices.get(camera)
     if matrices is None:
