@@ -147,3 +147,13 @@ def test_norms_traces_and_flips_by_hand():
         gripper_error=0.5,
     )
     assert summarize([episode], (1,)) == pytest.approx(expected)
+
+
+def test_the_part_of_a_picture_around_a_way_stays_within_it():
+    nan = np.full((1, 2), np.nan)
+    middle = np.array([[50.0, 40.0], [60.0, 40.0]])
+    assert residuals._window(np.concatenate([middle, nan]), 100, 80) == (39, 24, 32)
+    corner = np.array([[-3.0, 79.0], [2.0, 85.0]])
+    assert residuals._window(corner, 100, 80) == (0, 48, 32)
+    assert residuals._window(middle * [9, 1], 100, 80) == (20, 0, 80)
+    assert residuals._window(nan, 100, 80) == (0, 0, 80)

@@ -19,6 +19,7 @@ _MOMENTS = 4  # chunks drawn of each episode
 _FITTED = 20000  # steps from which it is learned what actions do
 _COLORS = dict(action="black", anchor="tab:orange", final="tab:blue")
 _RESIDUAL = "tab:red"
+_CLOSEST = 0.4  # least share of a picture that is shown
 _LABELS = dict(action="recorded", anchor="anchor", final="refined")
 
 
@@ -137,7 +138,9 @@ def draw_episode(run: Run, explained: Explained, path: Path) -> None:
         _draw_dimension(axes, explained, chunks, moments, dim)
         axes.set_ylabel(f"action {dim}")
         if row == top:
-            axes.legend(frameon=False, ncols=4, loc="upper right")
+            axes.legend(
+                frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 0.95)
+            )
     for row, dim in enumerate(run.gripper, top + len(arm)):
         _draw_gripper(figure.add_subplot(grid[row, :]), explained, dim)
     axes = figure.add_subplot(grid[num_rows - 1, :])
@@ -190,7 +193,23 @@ def _draw_paths(axes, run, index, camera, motion, row, paths) -> None:
         axes.plot(*ways[key].T, color=_COLORS[key], linewidth=1.5)
     for ends in zip(ways["anchor"], ways["final"], strict=True):
         axes.plot(*np.transpose(ends), color=_RESIDUAL, linewidth=0.7)
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    x, y, side = _window(np.concatenate(list(ways.values())), width, height)
+    axes.set(xlim=(x - 0.5, x + side - 0.5), ylim=(y + side - 0.5, y - 0.5))
+
+
+def _window(points: np.ndarray, width: int, height: int) -> tuple[float, float, float]:
+    """Left, top and side of the square part of a picture that shows the points.
+
+    A chunk covers a few centimetres of a scene of a metre.
+    """
+    points = points[np.isfinite(points).all(1)]
+    whole = float(min(width, height))
+    if not len(points):
+        return 0.0, 0.0, whole
+    low, high = points.min(0), points.max(0)
+    side = float(np.clip(1.5 * (high - low).max(), _CLOSEST * whole, whole))
+    corner = np.clip((low + high - side) / 2, 0, np.subtract((width, height), side))
+    return float(corner[0]), float(corner[1]), side
 
 
 def _draw_dimension(axes, explained, chunks, moments, dim) -> None:
