@@ -105,6 +105,13 @@ def test_an_attempt_may_begin_in_a_given_state():
         rehearse(["reach"], attempts=2, fixed=True)
 
 
+def test_attempts_that_recorded_other_fields_are_not_continued(monkeypatch):
+    now = _fingerprint(Recipe())
+    assert _fingerprint(Recipe()) == now != _fingerprint(Recipe(seed=1))
+    monkeypatch.setattr("vla_jax.simulation.demonstration._WITH_MATRICES", ())
+    assert _fingerprint(Recipe()) != now
+
+
 def test_a_task_without_a_skill_costs_no_other_its_result(monkeypatch):
     played = {"reach": ({"action": [0, 0, 0]}, {"success": True})}
 

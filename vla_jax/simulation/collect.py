@@ -319,5 +319,7 @@ def _assemble(
 
 
 def _fingerprint(recipe: Recipe) -> str:
-    content = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    # Attempts of another version may lack fields; they are not to be continued.
+    recorded = sorted(step_features(recipe)["observation"])
+    content = json.dumps([dataclasses.asdict(recipe), recorded], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
